@@ -1,0 +1,52 @@
+"""hyperlm: language models with a sense of hierarchy.
+
+Three ways in: the command ``hyperlm``, ``hyperlm.load(RUN)`` for a trained model, and
+``from hyperlm import HyperbolicHead`` for a model of your own. Names are imported when first used,
+so that ``import hyperlm`` is quick and a taxonomy can be read without torch.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from hyperlm.classifier import Classifier, load
+    from hyperlm.data import load_data
+    from hyperlm.heads import HyperbolicHead, LinearHead
+    from hyperlm.lm import HierarchicalLM
+    from hyperlm.optim import build_optimizer
+    from hyperlm.taxonomy import Taxonomy
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "Classifier": "hyperlm.classifier",
+    "HierarchicalLM": "hyperlm.lm",
+    "HyperbolicHead": "hyperlm.heads",
+    "LinearHead": "hyperlm.heads",
+    "Taxonomy": "hyperlm.taxonomy",
+    "build_optimizer": "hyperlm.optim",
+    "load": "hyperlm.classifier",
+    "load_data": "hyperlm.data",
+}
+
+__all__ = [
+    "Classifier",
+    "HierarchicalLM",
+    "HyperbolicHead",
+    "LinearHead",
+    "Taxonomy",
+    "__version__",
+    "build_optimizer",
+    "load",
+    "load_data",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        return getattr(import_module(_HOME[name]), name)
+    raise AttributeError(f"module 'hyperlm' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,231 @@
+"""A trained model as people use it: texts in, paths with probabilities out.
+
+::
+
+    model = hyperlm.load("runs/demo")
+    answer = model.predict(["A lamp on a reef, kept by three men in turn."])[0]
+    answer.path, answer.probabilities
+"""
+
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hyperlm import decoding
+from hyperlm.data import LabelledTexts, gold_nodes
+from hyperlm.errors import DataError, OptionError
+from hyperlm.lm import HierarchicalLM
+from hyperlm.lm.batches import Collator, tokenise
+from hyperlm.lm.loading import load_model
+from hyperlm.metrics import evaluate_predictions
+
+__all__ = ["Alternative", "Classifier", "Prediction", "load"]
+
+_WINDOW = 4096  # texts sorted by length together; a stream is read this much at a time
+
+
+@dataclass(frozen=True)
+class Alternative:
+    """One of the most probable paths: its names and the probability of the whole path."""
+
+    path: tuple[str, ...]
+    probability: float
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The answer for one text.
+
+    Attributes:
+        path: names from the top class down; shorter, even empty, when a threshold stopped it.
+        probabilities: of each node of ``path``: at or below it, so they never grow along the path.
+        top: the most probable whole paths, best first.
+        empty: the text had nothing but white space; the answer is then only the prior.
+    """
+
+    path: tuple[str, ...]
+    probabilities: tuple[float, ...]
+    top: tuple[Alternative, ...]
+    empty: bool = False
+
+
+@dataclass
+class _Answers:
+    """Decoded batch, on the CPU, in the order of the texts."""
+
+    nodes: Tensor  # (n,)
+    path_nodes: Tensor  # (n, L)
+    confidence: Tensor  # (n,)
+    consistent: Tensor  # (n,)
+
+
+class Classifier:
+    """A :class:`HierarchicalLM` with its tokenizer, ready to answer.
+
+    Args:
+        model: a trained model.
+        batch_size: texts a forward pass.
+    """
+
+    def __init__(self, model: HierarchicalLM, *, batch_size: int = 64) -> None:
+        self.model = model.eval()
+        self.taxonomy = model.taxonomy
+        self.batch_size = batch_size
+        self.level_names = tuple(
+            model.config.level_names or [f"L{i + 1}" for i in range(self.taxonomy.num_levels)]
+        )
+
+    @torch.inference_mode()
+    def logits(self, texts: Sequence[str]) -> Tensor:
+        """Node scores ``(n, N)``, on the CPU, in the order of ``texts``."""
+        return self._run(texts)[0]
+
+    @torch.inference_mode()
+    def points(self, texts: Sequence[str]) -> Tensor:
+        """Where the texts lie in the head's space, ``(n, d)`` (Lorentz: ``d + 1``)."""
+        return self._run(texts)[1]
+
+    def _run(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
+        model = self.model
+        ids = tokenise(texts, model.tokenizer, model.config.max_length, keep=False)
+        collate = Collator(self.taxonomy, model.tokenizer.pad_token_id)
+        # Neighbours in length share a batch; the order of the answers is that of the texts.
+        order = sorted(range(len(ids)), key=lambda row: len(ids[row]))
+        logits = torch.empty(len(ids), len(self.taxonomy))
+        points: Tensor | None = None
+        for start in range(0, len(order), self.batch_size):
+            rows = order[start : start + self.batch_size]
+            batch = collate([{"input_ids": ids[row]} for row in rows])
+            out = model(**{name: value.to(model.device) for name, value in batch.items()})
+            if points is None:
+                points = torch.empty(len(ids), out.points.shape[1])
+            logits[rows] = out.logits.float().cpu()
+            points[rows] = out.points.float().cpu()
+        return logits, torch.empty(0, model.head.dim) if points is None else points
+
+    def predict(
+        self, texts: Sequence[str], *, top_k: int = 3, threshold: float | None = None
+    ) -> list[Prediction]:
+        """Paths for a list of texts.
+
+        Args:
+            top_k: how many whole paths to list beside the answer.
+            threshold: stop at the deepest node whose probability is at least this.
+        """
+        return list(self.stream(texts, top_k=top_k, threshold=threshold))
+
+    def stream(
+        self, texts: Iterable[str], *, top_k: int = 3, threshold: float | None = None
+    ) -> Iterator[Prediction]:
+        """Paths for any number of texts, in order, without holding them all."""
+        if isinstance(texts, str):
+            raise OptionError("predict() takes a list of texts; for a single one give [text].")
+        if threshold is not None and not 0 <= threshold <= 1:
+            raise OptionError(f"--threshold {threshold:g}: a probability lies between 0 and 1.")
+        if top_k < 1:
+            raise OptionError(f"--top-k {top_k}: ask for at least 1 path.")
+        iterator = iter(texts)
+        while window := list(islice(iterator, _WINDOW)):
+            yield from self._predict_window(window, top_k, threshold)
+
+    def _predict_window(
+        self, texts: list[str], top_k: int, threshold: float | None
+    ) -> Iterator[Prediction]:
+        with torch.inference_mode():
+            logits = self.logits(texts)
+            kind, cuts = self.model.head.loss_kind, self.model.head.cuts(logits.device)
+            answer = decoding.decode(logits, cuts, loss=kind)
+            best = decoding.top_k(logits, cuts, top_k, loss=kind)
+            marginals = decoding.marginals(logits, cuts, loss=kind)
+            if threshold is not None:
+                answer = decoding.decode_threshold(marginals, answer, threshold)
+        paths, tops = answer.paths(self.taxonomy), best.paths(self.taxonomy)
+        for row, text in enumerate(texts):
+            nodes = answer.path_nodes[row]
+            yield Prediction(
+                path=paths[row],
+                probabilities=tuple(marginals[row, nodes[nodes >= 0]].tolist()),
+                top=tuple(
+                    Alternative(path, probability)
+                    for path, probability in zip(tops[row], best.prob[row].tolist(), strict=True)
+                ),
+                empty=not text.strip(),
+            )
+
+    def evaluate(self, texts: LabelledTexts) -> dict[str, Any]:
+        """All metrics on labelled texts, as the document that ``hyperlm evaluate --json`` prints.
+
+        Raises:
+            DataError: labels that the taxonomy lacks, or texts without a label.
+        """
+        gold = gold_nodes(texts, self.taxonomy)
+        if not len(texts):
+            raise OptionError("evaluate() needs at least one text.")
+        bare = [i for i, ends in enumerate(gold) if not len(ends)]
+        if bare:
+            raise DataError(
+                f"{texts.place(bare[0])}: no label, so there is nothing to compare the answer with "
+                f"({len(bare)} of {len(texts)} texts have none). Leave them out, or use predict()."
+            )
+        # The clock covers tokenising, the model and decoding, after one batch to warm up.
+        with torch.inference_mode():
+            self._run(texts.texts[: self.batch_size])
+            start = time.perf_counter()
+            answers = self._answers(texts.texts)
+            seconds = time.perf_counter() - start
+        document = evaluate_predictions(
+            self.taxonomy,
+            gold,
+            answers.nodes.numpy(),
+            leaf_confidence=answers.confidence.clamp(0, 1).numpy(),
+            raw_consistent=answers.consistent.numpy(),
+            level_names=self.level_names,
+        )
+        return {**document, "texts_per_second": len(texts) / seconds}
+
+    def _answers(self, texts: Sequence[str]) -> _Answers:
+        parts: list[_Answers] = []
+        for start in range(0, len(texts), _WINDOW):
+            logits = self.logits(texts[start : start + _WINDOW])
+            kind, cuts = self.model.head.loss_kind, self.model.head.cuts(logits.device)
+            decoded = decoding.decode(logits, cuts, loss=kind)
+            # Heads without a softmax per level answer each level by what lies below its nodes.
+            per_level = (
+                logits
+                if kind == "level"
+                else decoding.marginals(logits, cuts, loss=kind).clamp(min=1e-30).log()
+            )
+            parts.append(
+                _Answers(
+                    decoded.nodes,
+                    decoded.path_nodes,
+                    decoded.prob,
+                    decoding.raw_consistent(per_level, cuts),
+                )
+            )
+        return _Answers(*(torch.cat(column) for column in zip(*map(_fields, parts), strict=True)))
+
+
+def _fields(answers: _Answers) -> tuple[Tensor, ...]:
+    return answers.nodes, answers.path_nodes, answers.confidence, answers.consistent
+
+
+def load(run: str | Path, *, device: str | None = None, batch_size: int = 64) -> Classifier:
+    """A trained run, ready to answer.
+
+    Args:
+        run: folder written by ``hyperlm train`` or ``save_pretrained``, or a hub id.
+        device: where to put it; a GPU if there is one, by default.
+    Raises:
+        ModelError: the folder is not a hyperlm model, or is damaged.
+    """
+    model = load_model(run)
+    where = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    model.to(where)  # type: ignore[arg-type]  # the library's wrapper hides the signature
+    return Classifier(model, batch_size=batch_size)

@@ -1,0 +1,72 @@
+"""How errors leave the command: explained on standard error, without a traceback."""
+
+import os
+import sys
+import traceback
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from hyperlm.errors import HyperlmError
+
+__all__ = ["Commands", "Debug", "say"]
+
+_DEBUG = "hyperlm.debug"
+
+
+def say(message: str) -> None:
+    """A line on standard error; under torchrun the first process speaks for all."""
+    if os.environ.get("RANK", "0") == "0":
+        typer.echo(message, err=True)
+
+
+def _remember(ctx: typer.Context, wanted: bool) -> bool:
+    ctx.meta[_DEBUG] = wanted
+    return wanted
+
+
+Debug = Annotated[
+    bool,
+    typer.Option(
+        "--debug",
+        callback=_remember,
+        is_eager=True,
+        help="Show the Python traceback of an error.",
+        rich_help_panel="Output",
+    ),
+]
+
+
+class Commands(TyperGroup):
+    """The group of sub-commands; errors of all of them end here."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except HyperlmError as error:
+            self._explain(ctx, f"Error: {error}")
+        except KeyboardInterrupt:
+            say("Stopped.")
+            raise typer.Exit(130) from None
+        except BrokenPipeError:
+            # The reader of a pipe has seen enough; Python would complain once more at its exit.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise typer.Exit(1) from None
+        except Exception as error:
+            # typer's own (usage, exit, abort) are handled by typer.
+            if type(error).__module__.partition(".")[0] in ("typer", "click"):
+                raise
+            first = str(error).strip().partition("\n")[0]
+            self._explain(
+                ctx,
+                f"Error: {type(error).__name__}: {first}\nhyperlm did not expect this; please "
+                "report it with what --debug shows.",
+            )
+        raise typer.Exit(1)
+
+    @staticmethod
+    def _explain(ctx: Any, message: str) -> None:
+        if ctx.meta.get(_DEBUG):
+            traceback.print_exc()
+        say(message)

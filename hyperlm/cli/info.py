@@ -1,0 +1,122 @@
+"""``hyperlm info``: what a run folder holds."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from hyperlm.cli.errors import Debug
+from hyperlm.errors import OutputError
+
+__all__ = ["info"]
+
+
+def info(
+    run: Annotated[str, typer.Argument(help="Folder of a run, or a hub id.", metavar="RUN")],
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+    debug: Debug = False,
+) -> None:
+    """Say what a model is, what it was trained on and how well it does."""
+    from hyperlm.cli.output import show_json
+    from hyperlm.progress import quiet_libraries
+
+    quiet_libraries()
+    document = _describe(run)
+    if json:
+        show_json(document)
+    else:
+        _show(document)
+
+
+def _describe(run: str) -> dict[str, Any]:
+    """Facts from the model itself, and from the record beside it where there is one."""
+    import json
+
+    from hyperlm.checkpoints import last_checkpoint, step_of
+    from hyperlm.runfolder import read_record
+
+    try:
+        record = read_record(Path(run))
+    except OutputError:
+        record = {}
+    facts: dict[str, Any] = {"run": run, "status": record.get("status")}
+    if record.get("status") == "training" and not (Path(run) / "metrics.json").is_file():
+        checkpoint = last_checkpoint(Path(run))
+        facts["checkpoint_step"] = step_of(checkpoint) if checkpoint else None
+    else:
+        facts |= _model_facts(run)
+    if record:
+        facts["data"] = {key: record["data"].get(key) for key in ("name", "kind", "rows")}
+        facts |= {key: record.get(key) for key in ("options", "seconds", "hyperlm")}
+    results = Path(run) / "metrics.json"
+    facts["results"] = json.loads(results.read_text("utf-8")) if results.is_file() else None
+    return facts
+
+
+def _model_facts(run: str) -> dict[str, Any]:
+    from hyperlm.heads import HyperbolicHead
+    from hyperlm.lm.loading import load_model
+
+    model = load_model(run)
+    head, config, taxonomy = model.head, model.config, model.taxonomy
+    points = isinstance(head, HyperbolicHead)
+    curvature = None
+    if isinstance(head, HyperbolicHead) and head.geometry != "euclidean":
+        curvature = -float(head.c)
+    names = config.level_names or [f"L{n + 1}" for n in range(taxonomy.num_levels)]
+    return {
+        "backbone": config.backbone_name,
+        "architecture": config.backbone_config.model_type,
+        "layers": config.layers,
+        "pooling": config.pooling,
+        "max_length": config.max_length,
+        "lora": config.lora,
+        "head": "points" if points else "linear",
+        "geometry": head.geometry if points else None,
+        "dim": head.dim,
+        "curvature": curvature,
+        "loss": head.loss_kind,
+        "levels": [
+            {"name": name, "nodes": len(nodes)}
+            for name, nodes in zip(names, taxonomy.levels, strict=True)
+        ],
+        "nodes": len(taxonomy),
+        "path_ends": len(taxonomy.terminals),
+        "tree": bool(taxonomy.is_tree),
+        "taxonomy": taxonomy.fingerprint,
+        "parameters": sum(p.numel() for p in model.parameters()),
+    }
+
+
+def _show(facts: dict[str, Any]) -> None:
+    from rich.console import Console
+
+    from hyperlm.cli.output import pairs, results_table
+
+    console = Console()
+    rows = [("run", facts["run"])]
+    if "checkpoint_step" in facts:
+        step = facts["checkpoint_step"]
+        where = f"checkpoint at step {step}" if step is not None else "no checkpoint yet"
+        rows.append(("status", f"not finished ({where}); hyperlm train --resume continues it"))
+    else:
+        levels = ", ".join(f"{level['nodes']:,} {level['name']}" for level in facts["levels"])
+        kind = "tree" if facts["tree"] else "DAG"
+        space = facts["geometry"] or "linear"
+        bend = f", curvature {facts['curvature']:.3g}" if facts["curvature"] is not None else ""
+        lora = f", LoRA rank {facts['lora']['rank']}" if facts["lora"] else ""
+        rows += [
+            ("backbone", f"{facts['backbone']} ({facts['architecture']}{lora})"),
+            ("layers", f"{', '.join(map(str, facts['layers']))}; {facts['pooling']} pooling"),
+            ("head", f"{space}, {facts['dim']} dimensions{bend}, {facts['loss']} loss"),
+            ("labels", f"{facts['nodes']:,} in a {kind} ({levels}), {facts['path_ends']:,} ends"),
+            ("parameters", f"{facts['parameters']:,}"),
+        ]
+    if facts.get("data"):
+        data = facts["data"]
+        counts = ", ".join(f"{n:,} {split}" for split, n in (data["rows"] or {}).items())
+        took = f", in {facts['seconds']:,.0f} s" if facts.get("seconds") else ""
+        rows.append(("trained on", f"{data['name']} ({counts}){took}"))
+    pairs(rows, console)
+    if facts["results"]:
+        results_table(facts["results"], console)

@@ -1,0 +1,346 @@
+"""``hyperlm train``: options in, a run folder out."""
+
+import os
+import re
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from hyperlm.cli.errors import Debug, say
+from hyperlm.options import TrainingOptions
+
+if TYPE_CHECKING:
+    from hyperlm.data import DataBundle
+    from hyperlm.lm import HierarchicalLM
+
+__all__ = ["default_output", "train"]
+
+_ONE = TrainingOptions
+
+
+def _option(panel: str, help: str, *names: str, metavar: str | None = None) -> Any:
+    return typer.Option(*names, help=help, metavar=metavar, rich_help_panel=panel)
+
+
+def _data(help: str, metavar: str | None = None) -> Any:
+    return _option("Data", help, metavar=metavar)
+
+
+def _model(help: str, *names: str, metavar: str | None = None) -> Any:
+    return _option("Model", help, *names, metavar=metavar)
+
+
+def _geometry(help: str, *names: str, metavar: str | None = None) -> Any:
+    return _option("Geometry", help, *names, metavar=metavar)
+
+
+def _training(help: str, *names: str, metavar: str | None = None) -> Any:
+    return _option("Training", help, *names, metavar=metavar)
+
+
+def _output(help: str, *names: str) -> Any:
+    return _option("Output", help, *names)
+
+
+def train(
+    ctx: typer.Context,
+    data: Annotated[
+        str,
+        _data(
+            "demo, dbpedia, wos, a file, a folder with train/val/test tables, or a hub id.",
+            "NAME|PATH",
+        ),
+    ] = _ONE.data,
+    text_column: Annotated[
+        str | None, _data("Column with the text; 'text' (or 'token') if not given.", "NAME")
+    ] = _ONE.text_column,
+    label_columns: Annotated[
+        str | None,
+        _data(
+            "Label columns from coarse to fine, with commas between; or one with whole paths. If "
+            "not given: 'label', 'labels', or every other column in order.",
+            "A,B,C",
+        ),
+    ] = None,
+    path_separator: Annotated[
+        str, _data("What stands between the names in a column of whole paths.", "TEXT")
+    ] = _ONE.path_separator,
+    taxonomy: Annotated[
+        str | None,
+        _data("Taxonomy file; if not given, the tree of all label paths in the data.", "FILE"),
+    ] = _ONE.taxonomy,
+    val_fraction: Annotated[
+        float, _data("Share of the texts cut off for val (and test) where there is none.")
+    ] = _ONE.val_fraction,
+    backbone: Annotated[
+        str,
+        _model("minilm, smollm2, a folder or a hub id of any encoder or decoder.", metavar="NAME"),
+    ] = _ONE.backbone,
+    layers: Annotated[
+        str,
+        _model(
+            "Backbone layers that serve the levels, coarse to fine, as 4,5,6; or auto.",
+            metavar="auto|N,N,N",
+        ),
+    ] = _ONE.layers,
+    pooling: Annotated[
+        str,
+        _model(
+            "How token states become one; auto follows the architecture.", metavar="auto|mean|last"
+        ),
+    ] = _ONE.pooling,
+    max_length: Annotated[
+        int, _model("Longest text in tokens; the rest of longer ones is cut off.")
+    ] = _ONE.max_length,
+    dropout: Annotated[float, _model("On the pooled state before the head.")] = _ONE.dropout,
+    lora: Annotated[
+        int | None,
+        _model("Train low-rank adapters of this rank instead of all weights.", metavar="RANK"),
+    ] = _ONE.lora,
+    freeze: Annotated[
+        bool, _model("Train the head alone, on features computed once.", "--freeze")
+    ] = _ONE.freeze,
+    head: Annotated[
+        str,
+        _geometry(
+            "points: distances to one point per label; linear: the flat classifier to compare "
+            "with.",
+            metavar="points|linear",
+        ),
+    ] = _ONE.head,
+    geometry: Annotated[
+        str, _geometry("Space of the points.", metavar="poincare|lorentz|euclidean")
+    ] = _ONE.geometry,
+    dim: Annotated[int, _geometry("Dimension of the space, at least 2.")] = _ONE.dim,
+    curvature: Annotated[
+        float, _geometry("c > 0; the space has curvature -c.", metavar="C")
+    ] = _ONE.curvature,
+    learn_curvature: Annotated[
+        bool, _geometry("Learn c, from --curvature on.", "--learn-curvature")
+    ] = _ONE.learn_curvature,
+    coordinates: Annotated[
+        str,
+        _geometry("How points are stored; tangent is exact far out.", metavar="tangent|native"),
+    ] = _ONE.coordinates,
+    init: Annotated[
+        str,
+        _geometry(
+            "Start of the points: from the tree, from the label names, or random.",
+            metavar="tree|names|random",
+        ),
+    ] = _ONE.init,
+    loss: Annotated[
+        str,
+        _geometry(
+            "A softmax per level, one per parent, or one over all path ends.",
+            metavar="level|path|leaf",
+        ),
+    ] = _ONE.loss,
+    cone_weight: Annotated[
+        float, _geometry("Weight of the entailment cones on labels: children inside their parents.")
+    ] = _ONE.cone_weight,
+    cone_pairs: Annotated[
+        str, _geometry("Label pairs in cones: all ancestors, or parents.", metavar="closure|edges")
+    ] = _ONE.cone_pairs,
+    text_cone_weight: Annotated[
+        float, _geometry("Weight of the cones on texts: each inside its labels' cones.")
+    ] = _ONE.text_cone_weight,
+    epochs: Annotated[int, _training("Passes over the training texts.")] = _ONE.epochs,
+    batch_size: Annotated[int, _training("Texts a step (and process).")] = _ONE.batch_size,
+    accumulate: Annotated[
+        int, _training("Steps whose gradients are summed before an update.")
+    ] = _ONE.accumulate,
+    learning_rate: Annotated[
+        float, _training("Of the backbone or its adapters.")
+    ] = _ONE.learning_rate,
+    head_learning_rate: Annotated[
+        float, _training("Of projections, biases and temperatures.")
+    ] = _ONE.head_learning_rate,
+    point_learning_rate: Annotated[
+        float, _training("Of the label points, in Riemannian length a step.")
+    ] = _ONE.point_learning_rate,
+    weight_decay: Annotated[
+        float, _training("On weight matrices alone, never on points.")
+    ] = _ONE.weight_decay,
+    warmup: Annotated[
+        float, _training("Share of the steps in which the rates rise.")
+    ] = _ONE.warmup,
+    max_grad_norm: Annotated[
+        float, _training("Longest gradient; points are measured in their own geometry.")
+    ] = _ONE.max_grad_norm,
+    patience: Annotated[
+        int, _training("Epochs without a better val before an early stop; 0 for never.")
+    ] = _ONE.patience,
+    gradient_checkpointing: Annotated[
+        bool, _training("Less memory for more time.", "--gradient-checkpointing")
+    ] = _ONE.gradient_checkpointing,
+    precision: Annotated[
+        str,
+        _training(
+            "Of the backbone; auto is bf16 where the hardware has it.",
+            metavar="auto|fp32|bf16|fp16",
+        ),
+    ] = _ONE.precision,
+    seed: Annotated[int, _training("Equal seeds give equal runs on a CPU.")] = _ONE.seed,
+    report_to: Annotated[
+        str, _training("Where else to log: none, tensorboard, ...", metavar="NAME")
+    ] = _ONE.report_to,
+    output: Annotated[
+        Path | None, _output("Folder of the run.  [default: runs/DATA-GEOMETRY]", "--output", "-o")
+    ] = None,
+    overwrite: Annotated[
+        bool, _output("Replace the run in the folder, once this one is done.", "--overwrite")
+    ] = False,
+    resume: Annotated[
+        bool,
+        _output(
+            "Continue the run in the folder from its last checkpoint, with its own options.",
+            "--resume",
+        ),
+    ] = False,
+    merge: Annotated[
+        bool, _output("Fold LoRA adapters into the weights before saving.", "--merge")
+    ] = False,
+    json: Annotated[bool, _output("Print the results as one JSON document.", "--json")] = False,
+    quiet: Annotated[bool, _output("No progress and no summary.", "--quiet", "-q")] = False,
+    debug: Debug = False,
+) -> None:
+    """Train a classifier and leave it, its results and a picture of the label tree in a folder."""
+    if overwrite and resume:
+        raise typer.BadParameter("--overwrite and --resume exclude each other.")
+    given = _given(ctx)
+    options = TrainingOptions(**given)
+    folder = output or default_output(options)
+    stored = _stored(folder) if resume else None
+    if stored is not None:
+        options = replace(stored, **given)
+    _run(options, folder, overwrite, resume, merge, json, quiet)
+
+
+def default_output(options: TrainingOptions) -> Path:
+    """``runs/<data>-<geometry>``, beside where the command runs."""
+    name = re.sub(r"(\.(csv|tsv|jsonl|parquet))?(\.gz)?$", "", Path(options.data).resolve().name)
+    kind = "linear" if options.head == "linear" else options.geometry
+    return Path("runs", f"{name}-{kind}")
+
+
+def _given(ctx: typer.Context) -> dict[str, Any]:
+    """Training options that stand on the command line, by field name."""
+    names = {field.name for field in fields(TrainingOptions)}
+    given = {
+        name: value
+        for name, value in ctx.params.items()
+        if name in names and getattr(ctx.get_parameter_source(name), "name", "") == "COMMANDLINE"
+    }
+    if "label_columns" in given:
+        columns = given["label_columns"].split(",")
+        given["label_columns"] = tuple(name.strip() for name in columns if name.strip())
+    return given
+
+
+def _stored(folder: Path) -> TrainingOptions:
+    from hyperlm.runfolder import RECORD, read_record
+
+    return TrainingOptions.from_json(read_record(folder)["options"], path=folder / RECORD)
+
+
+def _run(
+    options: TrainingOptions,
+    folder: Path,
+    overwrite: bool,
+    resume: bool,
+    merge: bool,
+    json: bool,
+    quiet: bool,
+) -> None:
+    from rich.console import Console
+
+    from hyperlm.cli.output import results_table, show_json
+    from hyperlm.progress import quiet_libraries
+    from hyperlm.run import train as train_run
+    from hyperlm.runfolder import RECORD, read_record
+
+    quiet_libraries()
+    talks = not quiet and os.environ.get("RANK", "0") == "0"
+
+    # People read the table where programs read the document.
+    console = Console(stderr=json)
+
+    def summary(model: "HierarchicalLM", bundle: "DataBundle") -> None:
+        if talks:
+            _summary(options, model, bundle, console)
+
+    over = resume and read_record(folder)["status"] == "finished"
+    try:
+        metrics = train_run(
+            options,
+            folder,
+            overwrite=overwrite,
+            resume=resume,
+            merge=merge,
+            progress=talks,
+            on_start=summary,
+        )
+    except KeyboardInterrupt:
+        if (folder / RECORD).is_file() and read_record(folder)["status"] == "training":
+            say(f"\nStopped. Continue with: hyperlm train --resume --output {folder}")
+        else:
+            say("\nStopped before there was anything to keep; folders are as they were.")
+        raise typer.Exit(130) from None
+    import torch
+
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
+    if os.environ.get("RANK", "0") != "0":
+        return
+    if over:
+        say(f"{folder}: this run had finished already, nothing was left to train.")
+    if json:
+        show_json({"run": str(folder), **metrics})
+    if talks:
+        results_table(metrics, console)
+        lines = (
+            f"The run is in {folder}, a picture of its label tree in {folder / 'labels.png'}.",
+            f'Next:  hyperlm predict {folder} --text "..."',
+            f"       hyperlm evaluate {folder} --data TABLE",
+        )
+        for line in lines:
+            typer.echo(line, err=json)
+
+
+def _summary(
+    options: TrainingOptions, model: "HierarchicalLM", bundle: "DataBundle", console: Any
+) -> None:
+    import torch
+
+    from hyperlm.card import head_in_words
+    from hyperlm.cli.output import pairs
+    from hyperlm.training import resolve_precision
+
+    taxonomy = bundle.taxonomy
+    parts = ((split, getattr(bundle, split)) for split in ("train", "val", "test"))
+    counts = ", ".join(f"{len(part):,} {split}" for split, part in parts if part is not None)
+    levels = ", ".join(
+        f"{len(nodes):,} {name}"
+        for name, nodes in zip(bundle.level_names, taxonomy.levels, strict=True)
+    )
+    # Where the Trainer will put it.
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    precision = str(resolve_precision(options.precision, device)).removeprefix("torch.")
+    total = sum(p.numel() for p in model.parameters())
+    how = f", LoRA rank {options.lora}" if options.lora else ", frozen" if options.freeze else ""
+    pairs(
+        [
+            ("texts", f"{counts} ({bundle.source['name']})"),
+            ("classes", f"{levels}; {len(taxonomy.terminals):,} path ends"),
+            ("model", f"{options.backbone}, {total / 1e6:.1f}M parameters{how}"),
+            ("layers", ", ".join(map(str, model.config.layers or []))),
+            ("head", head_in_words(options)),
+            ("device", f"{device.type}, {precision}, {torch.get_num_threads()} threads"),
+        ],
+        console,
+    )
+    for warning in bundle.source.get("warnings", []):
+        say(f"Note: {warning}.")

@@ -1,0 +1,239 @@
+"""A data set ready for training: its splits, its taxonomy, and a record of where they are from.
+
+In: what the user names (see ``named.locate``). Out: a ``DataBundle``. The taxonomy is the one
+given, else the ``.taxonomy`` file of the folder, else the tree of all label paths in the splits
+that are read: a label tree is known beforehand even where a class has no training text, and such
+classes are recorded. Everything a model card must tell stands in ``DataBundle.source``.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hyperlm.data.gold import gold_nodes
+from hyperlm.data.labels import Columns, LabelledTexts, choose_columns, read_labels
+from hyperlm.data.named import Located, locate
+from hyperlm.data.record import describe
+from hyperlm.data.splits import SPLITS, cut
+from hyperlm.data.table import Table
+from hyperlm.errors import DataError, OptionError
+from hyperlm.taxonomy import Taxonomy
+
+__all__ = ["DataBundle", "check_trainable", "load_data", "read_labelled"]
+
+
+@dataclass(frozen=True)
+class DataBundle:
+    """Splits with one taxonomy.
+
+    ``level_names`` has one name per level of the taxonomy, coarse to fine. ``source`` can be
+    written as JSON: ``name kind files columns taxonomy cuts empty_texts
+    classes_without_training_text shared_texts warnings``.
+    """
+
+    train: LabelledTexts | None
+    val: LabelledTexts | None
+    test: LabelledTexts | None
+    taxonomy: Taxonomy
+    level_names: tuple[str, ...]
+    source: dict[str, Any]
+
+    def split(self, name: str) -> LabelledTexts:
+        """The split ``train``, ``val`` or ``test``; a DataError where the data set has none."""
+        if name not in SPLITS:
+            raise OptionError(f"split {name!r}: choose one of {', '.join(SPLITS)}.")
+        texts: LabelledTexts | None = getattr(self, name)
+        if texts is None:
+            have = [s for s in SPLITS if getattr(self, s) is not None]
+            raise DataError(
+                f"{self.source.get('name', 'data')}: there is no {name} split here, only "
+                f"{', '.join(have)}. Add a {name} file, or choose another split."
+            )
+        return texts
+
+    def gold(self, split: str) -> list[np.ndarray]:
+        """End nodes of the gold paths of each text, int64 ``(number of paths,)`` per text."""
+        return gold_nodes(self.split(split), self.taxonomy)
+
+
+def load_data(
+    source: str | Path,
+    *,
+    text_column: str | None = None,
+    label_columns: Sequence[str] | None = None,
+    path_separator: str = " > ",
+    taxonomy: str | Path | Taxonomy | None = None,
+    seed: int = 0,
+    val_fraction: float = 0.1,
+    splits: Sequence[str] = SPLITS,
+) -> DataBundle:
+    """Read a data set for training.
+
+    Args:
+        source: A file, a folder with train/val/test, ``demo``, ``dbpedia``, ``wos``, or a hub id
+            with ``label_columns``. From a single table, test and val are cut; from a folder
+            without val, val is cut from train.
+        text_column: ``text`` by default, else ``token``.
+        label_columns: One per level, coarse to fine, or a single one with whole paths. By default
+            ``label`` or ``labels`` in JSON lines and parquet, else every other column in order.
+        path_separator: Between the names in a cell that holds a whole path.
+        taxonomy: Or a file that ``Taxonomy.read`` understands.
+        seed, val_fraction: Of the cuts; val_fraction in (0, 0.5] is of all rows of the table.
+        splits: Those wanted; others are not read.
+
+    Raises:
+        DataError: What was found cannot be used; the message names file, line and remedy.
+    """
+    wanted = _wanted(splits)
+    if not 0 < val_fraction <= 0.5:
+        raise OptionError(f"val fraction {val_fraction:g}: choose one above 0 and up to 0.5.")
+    found = locate(source, label_columns=label_columns)
+    if "train" in wanted and not {"train", "all"} & set(found.tables):
+        raise DataError(
+            f"{found.name}: there is no train split, only {', '.join(found.tables)}. Add "
+            "train.csv (or .tsv, .jsonl, .parquet, each also .gz), or evaluate on what is there."
+        )
+    first = next((s for s in ("all", *wanted, "train") if s in found.tables), None)
+    if first is None:
+        raise DataError(
+            f"{found.name}: there is no {' or '.join(wanted)} split, only "
+            f"{', '.join(found.tables)}. Add the file, or choose another split."
+        )
+    columns, names = _columns(found.tables[first], text_column, label_columns, path_separator)
+    parts, cuts = _splits(found, columns, wanted, seed, val_fraction)
+    warnings = list(found.warnings)
+    if cuts.get("val", {}).get("rows") == 0 or cuts.get("test", {}).get("rows") == 0:
+        warnings.append("every class has a single text, so that no val or test split could be cut")
+
+    read = [texts for texts in parts.values() if texts is not None]
+    tree, origin = _taxonomy(taxonomy if taxonomy is not None else found.taxonomy, read)
+    parts = {split: texts if split in wanted else None for split, texts in parts.items()}
+    record = describe(found, parts, tree, columns)
+    record["warnings"] = warnings + record["warnings"]
+    record |= {"taxonomy": origin, "cuts": cuts}
+    level_names = names if len(names) == tree.num_levels else _level_names(tree)
+    return DataBundle(
+        parts.get("train"), parts.get("val"), parts.get("test"), tree, level_names, record
+    )
+
+
+def read_labelled(
+    source: str | Path,
+    *,
+    taxonomy: Taxonomy,
+    split: str = "test",
+    text_column: str | None = None,
+    label_columns: Sequence[str] | None = None,
+    path_separator: str = " > ",
+) -> LabelledTexts:
+    """Read labelled texts for a saved model: every row of a file, or one split of a data set.
+
+    Raises:
+        DataError: Also for labels that ``taxonomy`` lacks, all of them in one message.
+    """
+    _wanted([split])
+    found = locate(source, label_columns=label_columns)
+    table = found.tables.get("all") or found.tables.get(split)
+    if table is None:
+        raise DataError(
+            f"{found.name}: there is no {split} split, only {', '.join(found.tables)}. Choose "
+            "one of these with --split, or give a file."
+        )
+    columns, _ = _columns(table, text_column, label_columns, path_separator)
+    texts = read_labels(table, columns)
+    gold_nodes(texts, taxonomy)
+    return texts
+
+
+def check_trainable(bundle: DataBundle) -> None:
+    """Refuse data from which nothing can be learnt.
+
+    Raises:
+        DataError: No training text, or all of them in one class.
+    """
+    name = bundle.source.get("name", "data")
+    if bundle.train is None or not len(bundle.train):
+        raise DataError(f"{name}: no training texts. Add a train file.")
+    classes = {path for paths in bundle.train.paths for path in paths}
+    if not classes:
+        raise DataError(f"{name}: no training text has a label. Check the label columns.")
+    if len(classes) == 1:
+        only = " > ".join(next(iter(classes)))
+        raise DataError(
+            f"{name}: all {len(bundle.train)} training texts have the one label {only!r}. A "
+            "classifier needs texts of at least two classes; check --label-columns and the file."
+        )
+
+
+def _wanted(splits: Sequence[str]) -> tuple[str, ...]:
+    unknown = [split for split in splits if split not in SPLITS]
+    if unknown or not splits or isinstance(splits, str):
+        raise OptionError(f"splits {splits!r}: choose one or more of {', '.join(SPLITS)}.")
+    return tuple(split for split in SPLITS if split in splits)
+
+
+def _columns(
+    table: Table,
+    text_column: str | None,
+    label_columns: Sequence[str] | None,
+    separator: str,
+) -> tuple[Columns, tuple[str, ...]]:
+    """Columns of the data set, settled on one table, and names of levels where they tell."""
+    _, row = next(iter(table.rows))
+    columns = choose_columns(
+        row,
+        text_column=text_column,
+        label_columns=label_columns,
+        separator=separator,
+        table=table.name,
+        typed=table.typed,
+    )
+    return columns, columns.labels if len(columns.labels) > 1 else ()
+
+
+def _splits(
+    found: Located, columns: Columns, wanted: Sequence[str], seed: int, fraction: float
+) -> tuple[dict[str, LabelledTexts | None], dict[str, dict[str, Any]]]:
+    """Read the wanted splits, cutting those that have no file; the rest of a cut comes along."""
+    parts: dict[str, LabelledTexts | None] = {}
+    cuts: dict[str, dict[str, Any]] = {}
+    if "all" in found.tables:
+        rest = read_labels(found.tables["all"], columns)
+        rest, parts["test"], cuts["test"] = cut(rest, fraction, seed)
+        # The same number of rows again, of those that are left.
+        left = min(0.5, fraction / (1 - fraction))
+        parts["train"], parts["val"], cuts["val"] = cut(rest, left, seed)
+        return parts, cuts
+    cut_val = "val" in wanted and "val" not in found.tables and "train" in found.tables
+    for split in SPLITS:
+        if split in found.tables and (split in wanted or (split == "train" and cut_val)):
+            parts[split] = read_labels(found.tables[split], columns)
+    train = parts.get("train")
+    if cut_val and train is not None:
+        parts["train"], parts["val"], cuts["val"] = cut(train, fraction, seed)
+    return parts, cuts
+
+
+def _taxonomy(
+    given: str | Path | Taxonomy | None, parts: Iterable[LabelledTexts]
+) -> tuple[Taxonomy, str]:
+    """The taxonomy and, in words, where it is from. A gold path may end wherever one does."""
+    if given is None:
+        paths = dict.fromkeys(
+            path for texts in parts for of_text in texts.paths for path in of_text
+        )
+        return Taxonomy.from_paths(sorted(paths)), "the label paths of all splits read"
+    tree = given if isinstance(given, Taxonomy) else Taxonomy.read(given)
+    origin = "given" if isinstance(given, Taxonomy) else Path(given).name
+    ends = {int(node) for texts in parts for nodes in gold_nodes(texts, tree) for node in nodes}
+    inner = ends.difference(int(node) for node in tree.terminals)
+    return tree.with_terminals(sorted(ends.union(map(int, tree.terminals)))) if inner else tree, (
+        origin
+    )
+
+
+def _level_names(taxonomy: Taxonomy) -> tuple[str, ...]:
+    return tuple(f"l{level}" for level in range(1, taxonomy.num_levels + 1))

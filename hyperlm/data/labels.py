@@ -1,0 +1,257 @@
+"""From table rows to texts with gold label paths.
+
+A gold path is a tuple of names from the top of the taxonomy down; it may end at any depth, and a
+text may have several. Which columns or keys hold text and labels is chosen once per data set by
+``choose_columns``; ``read_labels`` then turns every row into a text and its paths or names the row
+where that fails.
+"""
+
+import difflib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from hyperlm.data.table import Row, Table
+from hyperlm.errors import DataError, OptionError
+
+__all__ = [
+    "Columns",
+    "LabelPath",
+    "LabelledTexts",
+    "choose_columns",
+    "choose_text_column",
+    "read_labels",
+    "text_of",
+]
+
+LabelPath = tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class LabelledTexts:
+    """Texts and their gold paths, with the place each came from.
+
+    ``paths[i]`` holds one or more paths of names, root side first, and none for an unlabelled text.
+    ``lines[i]`` is where text i begins in ``name``, counted from 1 in ``unit``.
+    """
+
+    texts: tuple[str, ...]
+    paths: tuple[tuple[LabelPath, ...], ...]
+    name: str = ""
+    lines: tuple[int, ...] = ()
+    unit: str = "line"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "texts", tuple(self.texts))
+        paths = tuple(tuple(tuple(path) for path in of_text) for of_text in self.paths)
+        object.__setattr__(self, "paths", paths)
+        lines = tuple(self.lines) or tuple(range(1, len(self.texts) + 1))
+        object.__setattr__(self, "lines", lines)
+        if not len(self.texts) == len(self.paths) == len(self.lines):
+            raise DataError(
+                f"LabelledTexts: {len(self.texts)} texts, {len(self.paths)} entries of paths and "
+                f"{len(self.lines)} of lines. Give one of each per text; () means unlabelled."
+            )
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    def place(self, i: int) -> str:
+        """Where text ``i`` stands, for a message: ``train.csv, line 7``."""
+        return f"{self.name or 'texts'}, {self.unit} {self.lines[i]}"
+
+    def take(self, indices: Iterable[int]) -> "LabelledTexts":
+        """The texts at ``indices``, in that order."""
+        chosen = [int(i) for i in indices]
+        return LabelledTexts(
+            tuple(self.texts[i] for i in chosen),
+            tuple(self.paths[i] for i in chosen),
+            self.name,
+            tuple(self.lines[i] for i in chosen),
+            self.unit,
+        )
+
+    @property
+    def empty_texts(self) -> tuple[int, ...]:
+        """Indices of texts with nothing but white space; they are kept."""
+        return tuple(i for i, text in enumerate(self.texts) if not text.strip())
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Where text and labels stand. One label column holds whole paths, several one level each."""
+
+    text: str
+    labels: tuple[str, ...]
+    separator: str = " > "
+
+
+def _missing(wanted: str, columns: Sequence[str], table: str, option: str) -> DataError:
+    lowered = {name.lower(): name for name in columns}
+    near = difflib.get_close_matches(wanted.lower(), lowered, 1, cutoff=0.5)
+    hint = f"did you mean {lowered[near[0]]!r}? " if near else ""
+    if len(columns) == 1 and any(sign in columns[0] for sign in ";\t|"):
+        hint = "the columns look separated by something else than this kind of file uses. "
+    shown = [name if len(name) <= 40 else name[:37] + "..." for name in columns]
+    return DataError(
+        f"{table}: no column {wanted!r}; the columns are {shown}. {hint.capitalize()}Name the "
+        f"right one with {option}."
+    )
+
+
+def choose_text_column(
+    columns: Sequence[str], text_column: str | None = None, *, table: str = "table"
+) -> str:
+    """The column that holds the text: the one asked for, else ``text``, else ``token``.
+
+    Raises:
+        DataError: There is no such column; the message lists those there are.
+    """
+    if text_column is None:
+        found = [name for name in ("text", "token") if name in columns]
+        if found:
+            return found[0]
+    elif text_column in columns:
+        return text_column
+    raise _missing(text_column or "text", columns, table, "--text-column")
+
+
+def choose_columns(
+    row: Row,
+    *,
+    text_column: str | None = None,
+    label_columns: Sequence[str] | None = None,
+    separator: str = " > ",
+    table: str = "table",
+    typed: bool = False,
+) -> Columns:
+    """Settle the columns of a data set from its first row.
+
+    Labels by default: in typed tables (JSON lines, parquet) the column ``label`` or ``labels`` if
+    there is one; otherwise every column but the text, in order, as one level each.
+    """
+    if not separator:
+        raise OptionError("the path separator is empty; give the sign between names, as ' > '.")
+    names = list(row)
+    text = choose_text_column(names, text_column, table=table)
+    if label_columns is None:
+        labels = [name for name in names if name != text]
+        if typed:
+            labels = [name for name in labels if name in ("label", "labels")][:1] or labels
+        if "" in labels:
+            raise DataError(
+                f"{table}: column {names.index('') + 1} has no name (the columns are {names}). "
+                "Name it, or say with --label-columns which columns hold labels."
+            )
+        if not labels:
+            raise DataError(
+                f"{table}: the only column is {text!r}, so the texts have no labels. Add one "
+                "column per level, or one with whole paths. To label them use `hyperlm predict`."
+            )
+    else:
+        labels = [label_columns] if isinstance(label_columns, str) else list(label_columns)
+        for name in labels:
+            if name not in names:
+                raise _missing(name, names, table, "--label-columns")
+        if not labels or len(set(labels)) < len(labels) or text in labels:
+            raise OptionError(
+                f"label columns {labels} with text column {text!r}: give at least one label "
+                "column, each once, and none that holds the text."
+            )
+    return Columns(text, tuple(labels), separator)
+
+
+def text_of(row: Row, column: str, *, place: str = "") -> str:
+    """The text of a row: a string, a list of strings joined by spaces, or "" where it is null.
+
+    Raises:
+        DataError: The column is absent from this row or holds something else.
+    """
+    if column not in row:
+        raise DataError(f"{place}: no {column!r} in this row, only {list(row)}. Add it.")
+    value = row[column]
+    if isinstance(value, list) and all(isinstance(part, str) for part in value):
+        return " ".join(value)
+    if value is None:
+        return ""
+    if not isinstance(value, str):
+        raise DataError(
+            f"{place}: {column!r} holds {type(value).__name__} {str(value)[:40]!r}, not a text. "
+            "Write a string (or a list of strings), or name another column with --text-column."
+        )
+    return value
+
+
+def _name(value: Any, place: str, column: str) -> str:
+    """One label cell as a name; "" means none."""
+    if value is None or (isinstance(value, float) and value != value):
+        return ""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)  # pandas turns whole numbers into floats where one is missing
+    if not isinstance(value, str | int | float):
+        raise DataError(
+            f"{place}: {column!r} holds {type(value).__name__} {str(value)[:60]!r} where a label "
+            "name is expected. Give names; or a list of names, top first, in one label column."
+        )
+    return str(value).strip()
+
+
+def _path(values: Iterable[Any], place: str, column: str) -> LabelPath:
+    """Names up to the first empty one, after which only empty ones may follow."""
+    names = [_name(value, place, column) for value in values]
+    end = names.index("") if "" in names else len(names)
+    if any(names[end:]):
+        raise DataError(
+            f"{place}: an empty label above {next(filter(None, names[end:]))!r} (the path reads "
+            f"{names}). A path may end early, but has no gaps: fill in the missing level."
+        )
+    return tuple(names[:end])
+
+
+def _paths_of(row: Row, columns: Columns, place: str) -> tuple[LabelPath, ...]:
+    if len(columns.labels) > 1:
+        found = [_path([row.get(name) for name in columns.labels], place, columns.labels[0])]
+    else:
+        name = columns.labels[0]
+        value = row.get(name)
+        if isinstance(value, str):
+            found = [_path(value.split(columns.separator), place, name)]
+        elif isinstance(value, list) and any(isinstance(part, list) for part in value):
+            if not all(isinstance(part, list) for part in value):
+                raise DataError(
+                    f"{place}: {name!r} mixes names and lists: {str(value)[:80]}. Give one list of "
+                    "names (one path), or a list of such lists (several paths)."
+                )
+            found = [_path(part, place, name) for part in value]
+        else:
+            found = [_path(value if isinstance(value, list) else [value], place, name)]
+    return tuple(dict.fromkeys(path for path in found if path))
+
+
+def read_labels(table: Table, columns: Columns, *, require_labels: bool = True) -> LabelledTexts:
+    """All rows of a table as texts with gold paths.
+
+    Raises:
+        DataError: A column is missing, a path has a gap, or a row has no label and needs one.
+    """
+    texts: list[str] = []
+    paths: list[tuple[LabelPath, ...]] = []
+    lines: list[int] = []
+    shared: dict[tuple[LabelPath, ...], tuple[LabelPath, ...]] = {}
+    for number, row in table.rows:
+        place = table.place(number)
+        if not lines and (table.unit == "row" or not table.typed):
+            for name in (columns.text, *columns.labels):
+                if name not in row:
+                    option = "--text-column" if name == columns.text else "--label-columns"
+                    raise _missing(name, list(row), table.name, option)
+        texts.append(text_of(row, columns.text, place=place))
+        found = _paths_of(row, columns, place)
+        if require_labels and not found:
+            raise DataError(
+                f"{place}: no label in {', '.join(map(repr, columns.labels))}. Label the row or "
+                "take it out; texts without labels go to `hyperlm predict`."
+            )
+        paths.append(shared.setdefault(found, found))
+        lines.append(number)
+    return LabelledTexts(tuple(texts), tuple(paths), table.name, tuple(lines), table.unit)

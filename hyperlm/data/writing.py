@@ -1,0 +1,180 @@
+"""Rows to a table on disk: CSV, TSV, JSON lines and parquet, each plain or gzipped.
+
+In: an iterator of ``{column: value}``. Out: a complete file or none: rows go to a temporary
+neighbour that takes the name only once everything is written, so that a full disk or an error in
+the iterator leaves what was there before.
+"""
+
+import contextlib
+import csv
+import gzip
+import io
+import itertools
+import json
+import os
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+from hyperlm.data.table import Row, table_format
+from hyperlm.errors import OutputError
+
+__all__ = ["write_rows"]
+
+_BATCH = 1024
+
+
+def write_rows(
+    path: str | Path, rows: Iterable[Mapping[str, Any]], fieldnames: Sequence[str] | None = None
+) -> int:
+    """Write rows as they come and return how many there were.
+
+    Args:
+        path: Its suffix decides the format. An existing file is replaced.
+        rows: Lists and mappings become JSON in CSV and TSV cells, None an empty cell.
+        fieldnames: Columns in order, of which a row may lack some. By default the keys of the first
+            row, or in JSON lines the keys of each row.
+
+    Raises:
+        DataError: Unknown suffix. OutputError: a row has a column that is not in ``fieldnames``, a
+            value does not fit the format, no space left, no such folder.
+    """
+    path = Path(path)
+    suffix, gzipped = table_format(path)
+    stream = iter(rows)
+    if fieldnames is None and suffix != ".jsonl":  # JSON lines need no common columns
+        first = next(stream, None)
+        fieldnames = [] if first is None else list(first)
+        stream = itertools.chain([] if first is None else [first], stream)
+    counted = _Counted(path, stream, fieldnames)
+    write: Callable[[BinaryIO, _Counted], None] = {
+        ".csv": _write_csv, ".tsv": _write_tsv, ".jsonl": _write_jsonl, ".parquet": _write_parquet
+    }[suffix]  # fmt: skip
+    try:
+        with _replacing(path) as target:
+            if not gzipped:
+                write(target, counted)
+            else:  # a fixed time and no name: equal rows give equal bytes
+                with gzip.GzipFile("", "wb", fileobj=target, mtime=0) as packed:
+                    write(cast(BinaryIO, packed), counted)
+    except OutputError:
+        raise
+    except OSError as error:
+        raise OutputError(
+            f"{path}: could not be written ({error.strerror or error}). Nothing was left there; "
+            "free some space or choose another --output."
+        ) from error
+    return counted.number
+
+
+class _Counted:
+    """Rows as dicts over ``fieldnames``, counted, strangers refused."""
+
+    def __init__(
+        self, path: Path, rows: Iterable[Mapping[str, Any]], fieldnames: Sequence[str] | None
+    ) -> None:
+        self.path, self.rows, self.number = path, rows, 0
+        self.open = fieldnames is None
+        self.fieldnames = list(fieldnames or ())
+
+    def __iter__(self) -> Iterator[Row]:
+        known = set(self.fieldnames)
+        for row in self.rows:
+            self.number += 1
+            if not (self.open or known.issuperset(row)):
+                extra = [name for name in row if name not in known]
+                raise OutputError(
+                    f"{self.path}: row {self.number} has the column {extra[0]!r}, the table has "
+                    f"{self.fieldnames}. Name all columns when writing starts."
+                )
+            yield dict(row)
+
+
+@contextlib.contextmanager
+def _replacing(path: Path) -> Iterator[BinaryIO]:
+    if not path.parent.is_dir():
+        raise OutputError(f"{path}: there is no folder {str(path.parent)!r}. Make it first.")
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            yield cast(BinaryIO, stream)
+        umask = os.umask(0)  # mkstemp makes a private file; the result is an ordinary one
+        os.umask(umask)
+        os.chmod(name, 0o666 & ~umask)
+        os.replace(name, path)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(name)
+        raise
+
+
+def _plain(value: Any) -> Any:
+    """What JSON cannot hold as it is: numpy scalars and arrays by value, the rest by its text."""
+    return value.tolist() if hasattr(value, "tolist") else str(value)
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, default=_plain, allow_nan=False)
+
+
+def _cell(value: Any) -> Any:
+    return _json(value) if isinstance(value, list | tuple | dict) else value
+
+
+def _write_csv(target: BinaryIO, rows: _Counted, delimiter: str = ",") -> None:
+    text = io.TextIOWrapper(target, encoding="utf-8", newline="")
+    writer = csv.writer(text, delimiter=delimiter, lineterminator="\n")
+    # A bare carriage return needs quotes, which the csv module gives to its own line end alone.
+    careful = csv.writer(text, delimiter=delimiter, lineterminator="\n", quoting=csv.QUOTE_ALL)
+    (careful if any("\r" in name for name in rows.fieldnames) else writer).writerow(rows.fieldnames)
+    for row in rows:
+        cells = [_cell(row.get(name)) for name in rows.fieldnames]
+        returns = any(isinstance(cell, str) and "\r" in cell for cell in cells)
+        (careful if returns else writer).writerow(cells)
+    text.flush()
+    text.detach()
+
+
+def _write_tsv(target: BinaryIO, rows: _Counted) -> None:
+    _write_csv(target, rows, delimiter="\t")
+
+
+def _write_jsonl(target: BinaryIO, rows: _Counted) -> None:
+    for row in rows:
+        ordered = row if rows.open else {k: row[k] for k in rows.fieldnames if k in row}
+        try:
+            target.write(_json(ordered).encode("utf-8") + b"\n")
+        except ValueError as error:
+            raise OutputError(
+                f"{rows.path}: row {rows.number} cannot be written as JSON ({error})."
+            ) from error
+
+
+def _write_parquet(target: BinaryIO, rows: _Counted) -> None:
+    import pyarrow
+    import pyarrow.parquet
+
+    writer: Any = None
+    stream = iter(rows)
+    with contextlib.ExitStack() as stack:
+        while batch := list(itertools.islice(stream, _BATCH)):
+            columns = {name: [row.get(name) for row in batch] for name in rows.fieldnames}
+            try:
+                table = pyarrow.table(columns, schema=writer.schema if writer else None)
+            except (pyarrow.ArrowInvalid, pyarrow.ArrowTypeError) as error:
+                raise OutputError(
+                    f"{rows.path}: rows {rows.number - len(batch) + 1} to {rows.number} do not fit "
+                    f"the column types of the rows before ({error}). Write .jsonl instead."
+                ) from error
+            if writer is None:  # a column that starts empty is taken for text
+                text = pyarrow.string()
+                fields = [
+                    f.with_type(text) if f.type == pyarrow.null() else f for f in table.schema
+                ]
+                table = table.cast(pyarrow.schema(fields))
+                writer = stack.enter_context(pyarrow.parquet.ParquetWriter(target, table.schema))
+            writer.write_table(table)
+    if writer is None:
+        empty = {name: pyarrow.array([], pyarrow.string()) for name in rows.fieldnames}
+        pyarrow.parquet.write_table(pyarrow.table(empty), target)

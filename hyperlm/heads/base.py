@@ -1,0 +1,177 @@
+"""What every hierarchical head shares: projection, losses, decoding.
+
+Enters: hidden states ``(B, D)``, one per tapped layer. Leaves: one logit per node of the taxonomy,
+``(B, N)``, for nodes of all levels in one space. Subclasses say how a text's tangent vector is
+scored against the nodes of a level; everything else is common, so that a comparison of geometries
+changes one thing.
+"""
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from hyperlm.decoding import Cuts, Loss, decode
+from hyperlm.errors import OptionError
+from hyperlm.heads.losses import path_loss
+from hyperlm.heads.projection import Projection
+from hyperlm.taxonomy import Taxonomy
+
+__all__ = ["HeadOutput", "HierarchicalHead"]
+
+LOSSES = ("level", "path", "leaf")
+
+
+@dataclass
+class HeadOutput:
+    """What a head says of a batch.
+
+    Attributes:
+        logits: ``(B, N)``, one score per node.
+        points: ``(B, d)``, the texts in the geometry of the head, as seen by the deepest tap
+            (Lorentz: ``d + 1`` coordinates, time first).
+        loss: scalar, or ``None`` without targets.
+    """
+
+    logits: Tensor
+    points: Tensor
+    loss: Tensor | None = None
+
+
+class HierarchicalHead(nn.Module):
+    """Base of the heads; use :class:`HyperbolicHead` or :class:`LinearHead`.
+
+    Args:
+        hidden_size: D, width of the hidden states that come in.
+        taxonomy: the label tree or DAG.
+        dim: d, dimension of the space, at least 2.
+        loss: ``level`` (cross-entropy per level, the default), ``path`` (a softmax per parent) or
+            ``leaf`` (one softmax over the places where paths end).
+        tap_of_level: which of the hidden states serves each level, coarse to fine, L integers from
+            0; ``None`` when there is one hidden state for all levels.
+        dropout: on the hidden state.
+        start_radius, max_radius: see :class:`Projection`.
+        seed: of the random start; two heads of equal seed are equal.
+    """
+
+    def __init__(
+        self,
+        hidden_size: int,
+        taxonomy: Taxonomy,
+        dim: int,
+        *,
+        loss: Loss,
+        tap_of_level: Sequence[int] | None,
+        dropout: float,
+        start_radius: float,
+        max_radius: float | None,
+        seed: int,
+    ) -> None:
+        super().__init__()
+        if dim < 2:
+            raise OptionError(
+                f"--dim {dim}: a label tree needs at least 2 dimensions; 16 to 128 are usual."
+            )
+        if loss not in LOSSES:
+            raise OptionError(f"--loss {loss!r} is unknown; choose one of {', '.join(LOSSES)}.")
+        if not 0 <= dropout < 1:
+            raise OptionError(f"--dropout {dropout}: a probability in [0, 1) was expected.")
+        taps = tuple(tap_of_level) if tap_of_level is not None else (0,) * taxonomy.num_levels
+        if len(taps) != taxonomy.num_levels or set(taps) != set(range(max(taps) + 1)):
+            raise OptionError(
+                f"tap_of_level {list(taps)}: give one number from 0 for each of the "
+                f"{taxonomy.num_levels} levels, without gaps."
+            )
+        self.hidden_size, self.dim, self.seed = hidden_size, dim, seed
+        self.taxonomy, self.loss_kind, self.tap_of_level = taxonomy, loss, taps
+        # Taken out now: torch.compile cannot enter the lock of a cached property.
+        self.level_slices = taxonomy.level_slices
+        self.projections = nn.ModuleList(
+            Projection(
+                hidden_size,
+                dim,
+                start_radius=start_radius,
+                max_radius=max_radius,
+                dropout=dropout,
+            )
+            for _ in range(max(taps) + 1)
+        )
+        # Plain attributes, not buffers: index tables are remade from the taxonomy, never saved.
+        self._all_cuts: Cuts | None = None
+
+    def each_projection(self) -> list[Projection]:
+        """One projection per tap, in order."""
+        return [part for part in self.projections if isinstance(part, Projection)]
+
+    @abstractmethod
+    def reset_parameters(self) -> None:
+        """Start again from ``seed``; geometry happens here and never in ``__init__`` (meta)."""
+
+    @abstractmethod
+    def level_scores(self, tangent: Tensor, level: int) -> Tensor:
+        """Scores ``(B, n_l)`` of the nodes of level ``level`` (from 0) for tangents ``(B, d)``."""
+
+    @abstractmethod
+    def place(self, tangent: Tensor) -> Tensor:
+        """Tangent vectors at the origin as points of the head's space."""
+
+    def extra_loss(self, tangents: list[Tensor], targets: Tensor) -> Tensor | None:
+        """A term added to the loss of the gold paths, or ``None``."""
+        return None
+
+    def tag_points(self) -> None:
+        """Make node points manifold parameters again after a load; nothing to do by default."""
+
+    def cuts(self, device: torch.device) -> Cuts:
+        """The levels of the taxonomy as index tensors on ``device``."""
+        if self._all_cuts is None:
+            self._all_cuts = Cuts(self.taxonomy)
+        return self._all_cuts.to(device)
+
+    def forward(
+        self, hidden: Tensor | Sequence[Tensor], targets: Tensor | None = None
+    ) -> HeadOutput:
+        """Score a batch.
+
+        Args:
+            hidden: ``(B, D)``, or one such tensor per tap, in any float dtype.
+            targets: end nodes ``(B,)``; or nodes per level ``(B, L)`` with -100 where there is
+                none; or a boolean ``(B, N)`` that marks the nodes of several gold paths.
+        """
+        states = [hidden] if isinstance(hidden, Tensor) else list(hidden)
+        if len(states) != len(self.projections):
+            raise OptionError(
+                f"{type(self).__name__} taps {len(self.projections)} hidden states, "
+                f"got {len(states)}."
+            )
+        for state in states:
+            if state.dim() != 2:
+                raise OptionError(
+                    f"hidden states have shape {tuple(state.shape)}; the head takes one vector per "
+                    f"text, (B, {self.hidden_size}). Pool over the tokens first."
+                )
+            if state.shape[1] != self.hidden_size:
+                raise OptionError(
+                    f"hidden states are {state.shape[1]} wide, but the head was made with "
+                    f"hidden_size={self.hidden_size}."
+                )
+        tangents = [project(state) for project, state in zip(self.projections, states, strict=True)]
+        with torch.autocast(tangents[0].device.type, enabled=False):
+            logits = torch.cat(
+                [self.level_scores(tangents[t], lv) for lv, t in enumerate(self.tap_of_level)],
+                dim=1,
+            )  # (B, N)
+            points = self.place(tangents[self.tap_of_level[-1]])
+            loss = None
+            if targets is not None:
+                loss = path_loss(logits, self.cuts(logits.device), targets, kind=self.loss_kind)
+                extra = self.extra_loss(tangents, targets)
+                loss = loss if extra is None else loss + extra
+        return HeadOutput(logits, points, loss)
+
+    def decode(self, logits: Tensor) -> list[tuple[str, ...]]:
+        """The best path of each row, as names from the top class down; it always exists."""
+        cuts = self.cuts(logits.device)
+        return decode(logits, cuts, loss=self.loss_kind).paths(self.taxonomy)

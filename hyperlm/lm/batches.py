@@ -1,0 +1,226 @@
+"""Texts as batches: token ids once, then padded to the longest of each batch.
+
+Leaves dictionaries of ``input_ids (B, T)``, ``attention_mask (B, T)`` (or ``features
+(B, taps, D)`` for a frozen backbone) and ``targets``.
+"""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset, Sampler
+from tqdm.auto import tqdm
+from transformers.tokenization_utils_base import PreTrainedTokenizerBase
+
+from hyperlm.lm.cache import cache_key, cached
+from hyperlm.lm.model import HierarchicalLM
+from hyperlm.taxonomy import Taxonomy
+
+__all__ = ["Collator", "EncodedTexts", "LengthGroupedSampler", "pooled_features", "tokenise"]
+
+_MEGABATCH = 16  # batches that are sorted by length together: enough to save padding, still random
+
+
+def tokenise(
+    texts: Sequence[str],
+    tokenizer: PreTrainedTokenizerBase,
+    max_length: int,
+    *,
+    keep: bool = True,
+) -> list[list[int]]:
+    """Token ids of each text, truncated to ``max_length``, never empty.
+
+    Args:
+        keep: store them on disk under a key of the texts and the tokenizer, so that a second run
+            starts at once.
+    """
+
+    def compute() -> dict[str, Tensor]:
+        # A tokenizer given an empty list answers with an error.
+        ids: list[list[int]] = (
+            tokenizer(list(texts), truncation=True, max_length=max_length)["input_ids"]
+            if texts
+            else []
+        )
+        # Decoders' tokenizers give nothing for an empty text; a model needs one token to read.
+        blank = tokenizer.bos_token_id or tokenizer.eos_token_id or tokenizer.pad_token_id or 0
+        ids = [row or [blank] for row in ids]
+        flat = [token for row in ids for token in row]
+        return {
+            "ids": torch.tensor(flat, dtype=torch.int32),
+            "lengths": torch.tensor([len(row) for row in ids], dtype=torch.int32),
+        }
+
+    if not keep:
+        return _split(compute())
+    key = cache_key(texts=list(texts), tokenizer=_identity(tokenizer), max_length=max_length)
+    return _split(cached("tokens", key, compute))
+
+
+def _identity(tokenizer: PreTrainedTokenizerBase) -> Any:
+    """What a tokenizer's answers depend on."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is None:
+        return f"{type(tokenizer).__name__} {tokenizer.name_or_path} {len(tokenizer)}"
+    # It remembers the truncation and padding of its last call, which say nothing of the next.
+    kept = json.loads(backend.to_str())
+    return {key: value for key, value in kept.items() if key not in ("truncation", "padding")}
+
+
+def _split(arrays: Mapping[str, Tensor]) -> list[list[int]]:
+    parts = torch.split(arrays["ids"], arrays["lengths"].tolist())
+    return [part.tolist() for part in parts]
+
+
+class EncodedTexts(Dataset):
+    """Token ids or pooled features, and where the gold paths end.
+
+    Args:
+        ids: token ids of each text.
+        gold: end nodes of each text's gold paths; empty arrays for unlabelled texts.
+        features: ``(n, taps, D)``, instead of token ids.
+    """
+
+    def __init__(
+        self,
+        ids: Sequence[Sequence[int]],
+        gold: Sequence[np.ndarray] | None = None,
+        features: Tensor | None = None,
+    ) -> None:
+        self.ids, self.gold, self.features = ids, gold, features
+        self.lengths = [1] * len(ids) if features is not None else [len(row) for row in ids]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        item: dict[str, Any] = (
+            {"input_ids": self.ids[index]}
+            if self.features is None
+            else {"features": self.features[index]}
+        )
+        if self.gold is not None:
+            item["targets"] = self.gold[index]
+        return item
+
+
+class Collator:
+    """Pads on the right and stacks the targets.
+
+    Targets are end nodes ``(B,)`` while every text has at most one gold path, and marked nodes
+    ``(B, N)`` once texts have several.
+
+    Args:
+        several: whether any text of the data has several gold paths; decided for the whole data,
+            so that all batches look alike.
+    """
+
+    def __init__(self, taxonomy: Taxonomy, pad_id: int, *, several: bool = False) -> None:
+        self.taxonomy, self.pad_id, self.several = taxonomy, pad_id, several
+
+    def __call__(self, items: Sequence[dict[str, Any]]) -> dict[str, Tensor]:
+        if "features" in items[0]:
+            batch = {"features": torch.stack([item["features"] for item in items])}
+        else:
+            longest = max(len(item["input_ids"]) for item in items)
+            ids = torch.full((len(items), longest), self.pad_id)
+            mask = torch.zeros(len(items), longest, dtype=torch.long)
+            for row, item in enumerate(items):
+                tokens = item["input_ids"]
+                ids[row, : len(tokens)] = torch.tensor(tokens)
+                mask[row, : len(tokens)] = 1
+            batch = {"input_ids": ids, "attention_mask": mask}
+        if "targets" in items[0]:
+            batch["targets"] = self._targets([item["targets"] for item in items])
+        return batch
+
+    def _targets(self, gold: list[np.ndarray]) -> Tensor:
+        if not self.several:
+            return torch.tensor([int(ends[0]) if len(ends) else -100 for ends in gold])
+        marked = torch.zeros(len(gold), len(self.taxonomy), dtype=torch.bool)
+        for row, ends in enumerate(gold):
+            for end in ends:
+                marked[row, int(end)] = True
+                marked[row, torch.as_tensor(self.taxonomy.ancestors(int(end)).copy())] = True
+        return marked
+
+
+class LengthGroupedSampler(Sampler[int]):
+    """Random order in which neighbours have similar lengths, the same for a seed and an epoch.
+
+    Sixteen batches at a time are sorted by length, then the batches are shuffled: little padding,
+    and an order that a resumed run repeats without any stored state.
+    """
+
+    def __init__(self, lengths: Sequence[int], batch_size: int, seed: int) -> None:
+        self.lengths, self.batch_size, self.seed, self.epoch = lengths, batch_size, seed, 0
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def __iter__(self) -> Iterator[int]:
+        random = np.random.default_rng([self.seed, self.epoch])
+        order = random.permutation(len(self.lengths))
+        lengths = np.asarray(self.lengths)
+        size, span = self.batch_size, self.batch_size * _MEGABATCH
+        batches = []
+        for start in range(0, len(order), span):
+            group = order[start : start + span]
+            group = group[np.argsort(-lengths[group], kind="stable")]
+            batches += [group[i : i + size] for i in range(0, len(group), size)]
+        # The one short batch stays last: in front it would shift the borders of all others.
+        whole = [batch for batch in batches if len(batch) == size]
+        rest = [batch for batch in batches if len(batch) < size]
+        picked = [whole[i] for i in random.permutation(len(whole))] + rest
+        yield from (int(i) for batch in picked for i in batch)
+
+
+@torch.no_grad()  # not inference mode, whose tensors a head could not be trained on
+def pooled_features(
+    model: HierarchicalLM,
+    ids: Sequence[Sequence[int]],
+    *,
+    batch_size: int = 64,
+    precision: torch.dtype = torch.float32,
+    progress: bool = False,
+) -> Tensor:
+    """Pooled states of the tapped layers for every text, ``(n, taps, D)`` float32.
+
+    Computed once and kept on disk: training the head on them costs no backbone pass.
+    """
+
+    def compute() -> dict[str, Tensor]:
+        was_training = model.training
+        model.eval()
+        collate = Collator(model.taxonomy, pad_id=0)
+        order = sorted(range(len(ids)), key=lambda i: len(ids[i]))
+        width = model.config.backbone_config.get_text_config().hidden_size
+        out = torch.empty(len(ids), len(model.taps), width)
+        starts = range(0, len(order), batch_size)
+        for start in tqdm(starts, desc="features", disable=not progress, leave=False):
+            rows = order[start : start + batch_size]
+            batch = collate([{"input_ids": ids[row]} for row in rows])
+            batch = {name: value.to(model.device) for name, value in batch.items()}
+            with torch.autocast(
+                model.device.type, dtype=precision, enabled=precision != torch.float32
+            ):
+                out[rows] = model.pooled_states(**batch).float().cpu()
+        model.train(was_training)
+        return {"features": out}
+
+    weights = ((name, p.cpu().double()) for name, p in model.backbone.named_parameters())
+    sums = [(name, float(p.sum()), float(p.square().sum())) for name, p in weights]
+    key = cache_key(
+        weights=sums,
+        ids=[list(row) for row in ids],
+        taps=list(model.taps),
+        pooling=model.config.pooling,
+        precision=str(precision),
+    )
+    return cached("features", key, compute)["features"]

@@ -1,0 +1,54 @@
+"""Everything a saved model needs to be built again, in one ``config.json``.
+
+The taxonomy, the geometry and the settings of the head travel with the backbone's own
+configuration; nothing is ever unpickled.
+"""
+
+from typing import Any
+
+from transformers import AutoConfig, PreTrainedConfig
+from transformers.configuration_utils import SubConfigSpec
+
+from hyperlm.taxonomy import Taxonomy
+
+__all__ = ["HierarchicalLMConfig"]
+
+
+class HierarchicalLMConfig(PreTrainedConfig):
+    """Configuration of a :class:`~hyperlm.lm.model.HierarchicalLM`.
+
+    Attributes:
+        backbone_config: configuration of the bare transformer.
+        backbone_name: short name, folder or hub id the backbone came from.
+        taxonomy: ``Taxonomy.to_dict()``.
+        layers: backbone layer of each level, coarse to fine, counted from 1.
+        pooling: ``mean`` or ``last``.
+        head: keyword arguments of the head, ``{"kind": "points" | "linear", ...}``.
+        lora: keyword arguments of the low-rank adapters, or ``None``.
+        level_names: names of the levels, for tables.
+        max_length: longest text in tokens; longer ones are truncated.
+    """
+
+    model_type = "hyperlm"
+    sub_configs_defaults = {  # noqa: RUF012 (the base class declares it so)
+        "backbone_config": SubConfigSpec(config_class=AutoConfig, model_type="bert")
+    }
+
+    # None and dict occur while it is read; the base class then makes it a configuration.
+    backbone_config: Any = None
+    backbone_name: str = ""
+    taxonomy: dict | None = None
+    layers: list[int] | None = None
+    pooling: str = "mean"
+    head: dict | None = None
+    lora: dict | None = None
+    level_names: list[str] | None = None
+    max_length: int = 128
+
+    def tree(self) -> Taxonomy:
+        """The taxonomy as an object."""
+        return Taxonomy.from_dict(self.taxonomy or {})
+
+    def head_options(self) -> dict[str, Any]:
+        """Keyword arguments of the head, without its kind."""
+        return {key: value for key, value in (self.head or {}).items() if key != "kind"}

@@ -1,0 +1,86 @@
+"""From a folder or hub id to a model with its tokenizer, with errors that say what is wrong."""
+
+import json
+from pathlib import Path
+
+from safetensors import SafetensorError
+from transformers import AutoTokenizer
+
+from hyperlm.errors import ModelError
+from hyperlm.lm.model import HierarchicalLM
+
+__all__ = ["load_model"]
+
+# What a configuration or weights that were cut, edited or mixed up make the libraries raise.
+_BROKEN = (
+    OSError,
+    SafetensorError,
+    ValueError,  # with it the errors of this package
+    KeyError,
+    RuntimeError,
+    TypeError,
+    AttributeError,
+)
+
+
+def load_model(run: str | Path) -> HierarchicalLM:
+    """Load what :meth:`HierarchicalLM.save_pretrained` wrote.
+
+    Raises:
+        ModelError: nothing there, another kind of model, or damaged files.
+    """
+    folder = Path(run)
+    if folder.exists() or folder.is_absolute() or str(run).startswith("."):
+        _check_folder(folder)
+    try:
+        model, info = HierarchicalLM.from_pretrained(run, output_loading_info=True)
+    except _BROKEN as error:
+        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ModelError(
+            f"{run}: the model cannot be loaded ({first}). If the folder was copied, copy it "
+            "again; otherwise train it anew with 'hyperlm train'."
+        ) from error
+    missing = sorted(info["missing_keys"]) + sorted(str(key) for key in info["mismatched_keys"])
+    if missing:
+        raise ModelError(
+            f"{run}: the weights do not fit config.json: {len(missing)} are missing or of another "
+            f"shape, {missing[0]} among them. The files come from different models; copy or train "
+            "the folder again."
+        )
+    try:
+        # With the configuration at hand the library does not guess one, and does not warn.
+        model.tokenizer = AutoTokenizer.from_pretrained(run, config=model.config)
+    except (OSError, ValueError) as error:
+        raise ModelError(
+            f"{run}: the tokenizer beside the model cannot be loaded ({error}). Copy the tokenizer "
+            "files of the backbone into the folder."
+        ) from error
+    if model.tokenizer.pad_token is None:
+        model.tokenizer.pad_token = model.tokenizer.eos_token
+    return model
+
+
+def _check_folder(folder: Path) -> None:
+    if not folder.is_dir():
+        raise ModelError(
+            f"{folder}: no such folder. Give the folder that 'hyperlm train --output' wrote."
+        )
+    config = folder / "config.json"
+    if not config.is_file():
+        raise ModelError(
+            f"{folder}: not a model folder, it has no config.json. Give the folder that "
+            "'hyperlm train --output' wrote; a run that was stopped before its end continues with "
+            "'hyperlm train --resume'."
+        )
+    try:
+        kind = json.loads(config.read_text(encoding="utf-8")).get("model_type")
+    except (OSError, ValueError, AttributeError) as error:
+        raise ModelError(
+            f"{config}: damaged, it is not readable JSON ({error}). Copy the folder again, or "
+            "train it anew."
+        ) from error
+    if kind != "hyperlm":
+        raise ModelError(
+            f"{folder}: a model of type {kind!r}, not of hyperlm. To fine-tune it, give it as "
+            f"--backbone {folder} to 'hyperlm train'."
+        )

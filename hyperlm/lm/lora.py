@@ -1,0 +1,71 @@
+"""Low-rank adapters on the backbone, through peft.
+
+The adapters are injected in place, so the model keeps its class, its forward and its way of saving.
+"""
+
+from typing import Any
+
+from peft import LoraConfig, inject_adapter_in_model
+from peft.tuners.tuners_utils import BaseTunerLayer
+from torch import nn
+from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D
+
+from hyperlm.errors import OptionError
+
+__all__ = ["inject_lora", "lora_targets", "merge_lora"]
+
+
+def lora_targets(backbone: PreTrainedModel) -> list[str]:
+    """Names of the linear maps inside the blocks of a backbone.
+
+    Every linear map of attention and feed-forward is adapted (Dettmers et al. 2023, arXiv
+    2305.14314, found that to matter more than the rank). Embeddings and poolers are left alone. A
+    state-space block (Mamba and its kin) calls its ``in_proj`` and reads the weights of its other
+    maps directly, past any adapter: only ``in_proj`` is adapted there.
+    """
+    names = set()
+    for name, module in backbone.named_modules():
+        if not isinstance(module, nn.Linear | Conv1D) or not any(
+            p.isdigit() for p in name.split(".")
+        ):
+            continue
+        owner, _, last = name.rpartition(".")
+        if last == "in_proj" or not hasattr(backbone.get_submodule(owner), "A_log"):
+            names.add(name)
+    if not names:
+        raise OptionError(
+            f"--lora: {type(backbone).__name__} has no linear layers inside numbered blocks to "
+            "adapt. Use full fine-tuning (leave --lora out) or --freeze."
+        )
+    return sorted(names)
+
+
+def inject_lora(
+    backbone: PreTrainedModel, *, rank: int, alpha: int | None = None, dropout: float = 0.05
+) -> None:
+    """Freeze the backbone and add trainable rank-``rank`` adapters to it, in place."""
+    if rank < 1:
+        raise OptionError(f"--lora {rank}: the rank must be at least 1; 8 to 32 are usual.")
+    targets = lora_targets(backbone)
+    options: dict[str, Any] = {
+        "r": rank,
+        "lora_alpha": 2 * rank if alpha is None else alpha,
+        "lora_dropout": dropout,
+        "target_modules": targets,
+        # GPT-2 stores its linear maps transposed.
+        "fan_in_fan_out": any(isinstance(backbone.get_submodule(t), Conv1D) for t in targets),
+    }
+    inject_adapter_in_model(LoraConfig(**options), backbone)
+    for name, parameter in backbone.named_parameters():
+        parameter.requires_grad = "lora_" in name
+
+
+def merge_lora(backbone: PreTrainedModel) -> None:
+    """Add the low-rank update to each adapted weight and take the adapters out, in place."""
+    for name, module in list(backbone.named_modules()):
+        if isinstance(module, BaseTunerLayer):
+            module.merge()
+            parent_name, _, child = name.rpartition(".")
+            parent = backbone.get_submodule(parent_name) if parent_name else backbone
+            setattr(parent, child, module.get_base_layer())

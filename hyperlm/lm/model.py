@@ -1,0 +1,232 @@
+"""A pretrained backbone with a hierarchical head on the layers it taps.
+
+Enters: token ids ``(B, T)`` and a mask, or pooled features ``(B, taps, D)``. Leaves: node logits
+``(B, N)``, points, and a loss when targets are given.
+"""
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+from transformers import AutoModel, PreTrainedModel
+from transformers.tokenization_utils_base import PreTrainedTokenizerBase
+from transformers.utils.generic import ModelOutput
+
+from hyperlm.errors import ModelError, OptionError
+from hyperlm.heads import HierarchicalHead, build_head
+from hyperlm.lm.backbone import (
+    load_backbone,
+    longest_input,
+    num_layers,
+    pooling_for,
+    resolve_layers,
+)
+from hyperlm.lm.config import HierarchicalLMConfig
+from hyperlm.lm.lora import inject_lora, merge_lora
+from hyperlm.lm.pooling import POOLINGS, pack_right, pool
+from hyperlm.taxonomy import Taxonomy
+
+__all__ = ["HierarchicalLM", "HierarchicalOutput"]
+
+
+@dataclass
+class HierarchicalOutput(ModelOutput):
+    """What the model says of a batch.
+
+    Attributes:
+        loss: scalar, when targets were given.
+        logits: ``(B, N)``, one score per node of the taxonomy.
+        points: ``(B, d)``, where the deepest tapped layer puts each text (Lorentz: ``d + 1``).
+    """
+
+    loss: Tensor | None = None
+    logits: Tensor | None = None
+    points: Tensor | None = None
+
+
+class HierarchicalLM(PreTrainedModel):
+    """A backbone of transformers, the layers it taps, and one head over the whole taxonomy.
+
+    Build it with :meth:`from_backbone`, load it with :meth:`from_pretrained`; saving and sharing
+    work as for every model of the ecosystem.
+    """
+
+    config_class = HierarchicalLMConfig
+    base_model_prefix = "backbone"
+    main_input_name = "input_ids"
+    # The strict list survives bf16 and fp16 loading: geometry is float32 or wrong.
+    _keep_in_fp32_modules_strict: ClassVar[set[str]] = {"head"}
+    _supports_sdpa = True
+    _supports_flash_attn = True
+    _supports_attention_backend = True
+    supports_gradient_checkpointing = True
+    tokenizer: PreTrainedTokenizerBase
+    head: HierarchicalHead
+
+    def __init__(
+        self, config: HierarchicalLMConfig, backbone: PreTrainedModel | None = None
+    ) -> None:
+        super().__init__(config)
+        self.taxonomy = config.tree()
+        self.backbone = (
+            AutoModel.from_config(config.backbone_config) if backbone is None else backbone
+        )
+        available = num_layers(config.backbone_config)
+        resolve_layers(
+            config.layers or [], num_levels=self.taxonomy.num_levels, available=available
+        )
+        if config.pooling not in POOLINGS:
+            raise OptionError(
+                f"pooling {config.pooling!r} is unknown; choose one of {', '.join(POOLINGS)}."
+            )
+        self.taps = tuple(sorted(set(config.layers or [])))
+        tap_of_level = [self.taps.index(layer) for layer in config.layers or []]
+        hidden_size = config.backbone_config.get_text_config().hidden_size
+        self.head = build_head(
+            (config.head or {}).get("kind", "points"),
+            hidden_size=hidden_size,
+            taxonomy=self.taxonomy,
+            tap_of_level=tap_of_level,
+            **config.head_options(),
+        )
+        self.post_init()
+        if config.lora:
+            # After post_init(), which would fill the zeros that adapters start from with noise.
+            inject_lora(self.backbone, **config.lora)
+
+    @classmethod
+    def from_backbone(
+        cls,
+        name: str,
+        taxonomy: Taxonomy,
+        *,
+        layers: str | Sequence[int] = "auto",
+        head: dict[str, Any] | None = None,
+        lora: dict[str, Any] | None = None,
+        pooling: str = "auto",
+        max_length: int = 128,
+        level_names: Sequence[str] | None = None,
+    ) -> "HierarchicalLM":
+        """A fresh head on a pretrained backbone.
+
+        Args:
+            name: short name (``minilm``, ``smollm2``), folder or hub id.
+            taxonomy: the labels.
+            layers: see :func:`~hyperlm.lm.backbone.resolve_layers`.
+            head: ``{"kind": "points" | "linear"}`` and keyword arguments of the head.
+            lora: ``{"rank": ...}`` for low-rank adapters, ``None`` for none.
+            pooling: ``auto``, ``mean`` or ``last``.
+        """
+        backbone, tokenizer = load_backbone(name)
+        limit = longest_input(backbone)
+        if limit is not None and max_length > limit:
+            raise OptionError(
+                f"--max-length {max_length}: {name} reads at most {limit} tokens. "
+                f"Give {limit} or less."
+            )
+        config = HierarchicalLMConfig(
+            # A copy: building the outer model resets the attention choice of its own.
+            backbone_config=copy.deepcopy(backbone.config),
+            backbone_name=name,
+            taxonomy=taxonomy.to_dict(),
+            layers=list(
+                resolve_layers(
+                    layers, num_levels=taxonomy.num_levels, available=num_layers(backbone.config)
+                )
+            ),
+            pooling=pooling_for(backbone.config) if pooling == "auto" else pooling,
+            head=dict(head or {}),
+            lora=dict(lora) if lora else None,
+            max_length=max_length,
+            level_names=list(level_names) if level_names else None,
+        )
+        model = cls(config, backbone=backbone)
+        model.tokenizer = tokenizer
+        return model
+
+    def _init_weights(self, module: torch.nn.Module) -> None:
+        # The backbone initialises itself when it is built; only a head can be missing its weights.
+        if isinstance(module, HierarchicalHead):
+            module.reset_parameters()
+
+    @classmethod
+    def from_pretrained(cls, *args: Any, **kwargs: Any) -> Any:
+        """As everywhere in the ecosystem; node points are manifold parameters again afterwards."""
+        kwargs.setdefault("use_safetensors", True)
+        loaded: Any = super().from_pretrained(*args, **kwargs)
+        model = loaded[0] if isinstance(loaded, tuple) else loaded
+        model.head.tag_points()
+        return loaded
+
+    def get_input_embeddings(self) -> torch.nn.Module:
+        return self.backbone.get_input_embeddings()
+
+    def freeze_backbone(self) -> None:
+        """Train the head alone; see :meth:`pooled_states` for the features it then needs."""
+        self.backbone.requires_grad_(False)
+
+    def merge_lora(self) -> "HierarchicalLM":
+        """Fold the adapters into the backbone's weights; the model is then one without LoRA."""
+        if not self.config.lora:
+            raise ModelError("merge_lora(): this model has no LoRA adapters to merge.")
+        merge_lora(self.backbone)
+        self.config.lora = None
+        return self
+
+    def pooled_states(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> Tensor:
+        """Pooled hidden states of the tapped layers, ``(B, taps, D)``.
+
+        Only the tapped states are kept in memory, where the architecture allows it.
+        """
+        if attention_mask is None:
+            attention_mask = torch.ones_like(input_ids)
+        input_ids, attention_mask = pack_right(input_ids, attention_mask)
+        top = num_layers(self.config.backbone_config)
+        below = [layer for layer in self.taps if layer != top]
+        outputs = self.backbone(
+            input_ids=input_ids,
+            attention_mask=attention_mask,
+            output_hidden_states=below or False,
+            return_dict=True,
+            **({"use_cache": False} if self.config.pooling == "last" else {}),
+        )
+        states = [
+            outputs.last_hidden_state if layer == top else outputs.hidden_states[layer]
+            for layer in self.taps
+        ]
+        return torch.stack([pool(s, attention_mask, self.config.pooling) for s in states], dim=1)
+
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        targets: Tensor | None = None,
+        features: Tensor | None = None,
+        **_: Any,
+    ) -> HierarchicalOutput:
+        """Node logits for a batch.
+
+        Args:
+            input_ids: ``(B, T)``; left or right padding.
+            attention_mask: ``(B, T)``.
+            targets: ``(B,)`` end nodes, ``(B, L)`` nodes per level with -100 where there is none,
+                or a boolean ``(B, N)`` for several gold paths.
+            features: ``(B, taps, D)`` from :meth:`pooled_states`, instead of ``input_ids``.
+        """
+        if features is None:
+            if input_ids is None:
+                raise OptionError("forward() needs input_ids, or features from pooled_states().")
+            features = self.pooled_states(input_ids, attention_mask)
+        out = self.head(features.unbind(dim=1), targets)
+        return HierarchicalOutput(loss=out.loss, logits=out.logits, points=out.points)
+
+    def save_pretrained(self, save_directory: str | Path, **kwargs: Any) -> None:  # type: ignore[override]
+        kwargs.setdefault("safe_serialization", True)
+        super().save_pretrained(save_directory, **kwargs)
+        tokenizer = getattr(self, "tokenizer", None)
+        if tokenizer is not None:
+            tokenizer.save_pretrained(save_directory)

@@ -1,0 +1,81 @@
+"""Start a head from what its labels are called.
+
+The names of the nodes, with those of their parents, go through the backbone like any text. One
+principal-component projection of texts and names becomes the head's projection, and the projected
+names become the node points, so that before any training a text already lies nearest to the labels
+it resembles. Helps most where texts per class are few.
+"""
+
+import re
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from hyperlm.errors import OptionError
+from hyperlm.heads import HyperbolicHead
+from hyperlm.lm.batches import pooled_features, tokenise
+from hyperlm.lm.model import HierarchicalLM
+from hyperlm.taxonomy import Taxonomy
+
+__all__ = ["name_texts", "start_from_names"]
+
+_TEXTS = 2000  # enough for the principal components of a few hundred dimensions
+_NODE_RADIUS = 0.5
+
+
+def name_texts(taxonomy: Taxonomy) -> list[str]:
+    """A phrase per node: its name and its parent's, in words.
+
+    ``("Place", "BodyOfWater")`` reads ``body of water, place``.
+    """
+    return [
+        ", ".join(_in_words(name) for name in reversed(taxonomy.path(node)[-2:]))
+        for node in range(len(taxonomy))
+    ]
+
+
+def _in_words(name: str) -> str:
+    spaced = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", " ", name)
+    return re.sub(r"[_\s]+", " ", spaced).strip().lower()
+
+
+@torch.no_grad()
+def start_from_names(model: HierarchicalLM, texts: Sequence[str], *, seed: int = 0) -> None:
+    """Set projection and node points from the label names, in place.
+
+    Args:
+        model: with a :class:`HyperbolicHead`.
+        texts: training texts, for the principal components; a seeded sample is used.
+    Raises:
+        OptionError: the head has no points.
+    """
+    head = model.head
+    if not isinstance(head, HyperbolicHead):
+        raise OptionError("--init names places node points; it needs --head points.")
+    order = torch.randperm(len(texts), generator=torch.Generator().manual_seed(seed))
+    sample = [texts[int(i)] for i in order[:_TEXTS]]
+    length = model.config.max_length
+    of_texts = pooled_features(model, tokenise(sample, model.tokenizer, length))
+    of_names = pooled_features(model, tokenise(name_texts(model.taxonomy), model.tokenizer, length))
+    places = []
+    for tap, projection in enumerate(head.each_projection()):
+        text = F.layer_norm(of_texts[:, tap], (head.hidden_size,))
+        name = F.layer_norm(of_names[:, tap], (head.hidden_size,))
+        # A name is far shorter than a text: each kind is centred on its own mean.
+        components = _principal(torch.cat([text - text.mean(0), name - name.mean(0)]), head.dim)
+        place = (name - name.mean(0)) @ components.T  # (N, d)
+        scale = _NODE_RADIUS / place.norm(dim=1).mean().clamp(min=torch.finfo(place.dtype).eps)
+        projection.linear.weight.copy_(scale * components)
+        projection.linear.bias.copy_(-scale * components @ text.mean(0))
+        places.append(scale * place)
+    taps = torch.tensor(head.tap_of_level)[torch.as_tensor(model.taxonomy.depth - 1)]
+    head.set_node_tangents(torch.stack(places)[taps, torch.arange(len(model.taxonomy))])
+
+
+def _principal(rows: Tensor, dim: int) -> Tensor:
+    """The first principal directions, ``(dim, D)``; zeros where there are fewer than ``dim``."""
+    _, _, directions = torch.linalg.svd(rows.double(), full_matrices=False)
+    found = directions[:dim].to(rows.dtype)
+    return torch.cat([found, found.new_zeros(dim - len(found), found.shape[1])])

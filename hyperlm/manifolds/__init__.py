@@ -1,0 +1,34 @@
+"""Constant-curvature geometry that stays exact in float32; begin at `polar`."""
+
+from hyperlm.manifolds import cones, construct, fidelity, polar
+from hyperlm.manifolds.base import Geometry, ManifoldParameter, RiemannianAdam
+from hyperlm.manifolds.construct import sarkar
+from hyperlm.manifolds.euclidean import Euclidean
+from hyperlm.manifolds.fidelity import distortion, mean_average_precision
+from hyperlm.manifolds.lorentz import Lorentz
+from hyperlm.manifolds.models import lorentz_to_poincare, poincare_to_lorentz
+from hyperlm.manifolds.negatives import NegativeSampler
+from hyperlm.manifolds.poincare import PoincareBall
+from hyperlm.manifolds.search import nearest
+from hyperlm.manifolds.tangent import TangentBall
+
+__all__ = [
+    "Euclidean",
+    "Geometry",
+    "Lorentz",
+    "ManifoldParameter",
+    "NegativeSampler",
+    "PoincareBall",
+    "RiemannianAdam",
+    "TangentBall",
+    "cones",
+    "construct",
+    "distortion",
+    "fidelity",
+    "lorentz_to_poincare",
+    "mean_average_precision",
+    "nearest",
+    "poincare_to_lorentz",
+    "polar",
+    "sarkar",
+]

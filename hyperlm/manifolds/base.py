@@ -1,0 +1,290 @@
+"""The contract all geometries keep: geoopt's spelling, one curvature convention, polar distances.
+
+A point enters and leaves in the coordinates of its geometry, last dimension first to count.
+``to_polar`` and ``from_polar`` translate to tangent vectors at the origin in Riemannian length, and
+distances are taken there (:mod:`hyperlm.manifolds.polar`). Sectional curvature is ``-c``.
+
+geoopt's ``ManifoldParameter`` and optimisers accept these classes: they derive from its abstract
+``Manifold`` and share no formula with it.
+"""
+
+import math
+import warnings
+from abc import abstractmethod
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hyperlm.errors import OffManifoldError, OptionError
+from hyperlm.manifolds import polar
+from hyperlm.manifolds._functions import norm, wide_dtype
+
+with warnings.catch_warnings():
+    # geoopt decorates about 70 functions with torch.jit.script, which torch deprecates at import.
+    # None of them is used here; without this filter every user would read 70 lines of warnings.
+    warnings.filterwarnings("ignore", message=".*torch.jit.*", category=DeprecationWarning)
+    warnings.filterwarnings("ignore", message=".*torch.jit.*", category=FutureWarning)
+    from geoopt import ManifoldParameter
+    from geoopt.manifolds.base import Manifold
+    from geoopt.optim import RiemannianAdam
+
+# Everybody else takes geoopt's names from here, behind the filter.
+__all__ = ["Geometry", "Manifold", "ManifoldParameter", "RiemannianAdam", "pull_in"]
+
+
+class Geometry(Manifold):
+    """A space of constant curvature ``-c`` in some coordinates.
+
+    Args:
+        c: Positive; curvature is ``-c``. A float, or a zero-dimensional tensor that belongs to
+            somebody else (a head that learns it). It is a plain attribute, deliberately neither
+            parameter nor buffer: one geometry may serve several heads, and a registered tensor
+            would be saved once per head and wrapped by FSDP and peft.
+        max_radius: ``projx`` pulls points in to this distance from the origin, a Riemannian length.
+            None takes the largest radius that the coordinates hold well, by dtype.
+    """
+
+    ndim = 1
+    reversible = False
+
+    def __init__(self, c: float | Tensor = 1.0, *, max_radius: float | None = None) -> None:
+        super().__init__()
+        if max_radius is not None and not max_radius > 0:
+            raise OptionError(f"max_radius = {max_radius} must be positive, or None.")
+        self.max_radius = max_radius
+        self.c = c
+
+    @property
+    def c(self) -> Any:
+        """Positive; curvature is ``-c``."""
+        return self.__dict__["_c"]
+
+    @c.setter
+    def c(self, value: float | Tensor) -> None:
+        if not isinstance(value, Tensor) and not (value > 0 and math.isfinite(value)):
+            raise OptionError(f"{self.name}: c = {value} must be positive; the curvature is -c.")
+        # Past nn.Module.__setattr__, which would register a Parameter.
+        self.__dict__["_c"] = value
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "c":
+            object.__setattr__(self, name, value)
+        else:
+            super().__setattr__(name, value)
+
+    def _scale(self, x: Tensor) -> Any:
+        """``sqrt(c)``, a float or a tensor beside ``x``."""
+        c = self.c
+        return c.to(device=x.device, dtype=x.dtype).sqrt() if isinstance(c, Tensor) else c**0.5
+
+    def radius_limit(self, dtype: torch.dtype) -> float:
+        """Where ``projx`` stops points of this dtype: a Riemannian length (inf for none)."""
+        if self.max_radius is not None:
+            return self.max_radius
+        # Rounding a coordinate moves a point by about eps * exp(radius): at three quarters of
+        # log(1/eps) that is eps**(1/4), 0.02 in float32. Radius 12.0 in float32, 27 in float64.
+        full = torch.float32 if dtype in (torch.bfloat16, torch.float16) else dtype
+        c = float(self.c.detach()) if isinstance(self.c, Tensor) else self.c
+        return -0.75 * math.log(torch.finfo(full).eps) / c**0.5
+
+    # --- points and their polar form
+
+    @abstractmethod
+    def to_polar(self, x: Tensor) -> Tensor:
+        """Points to tangent vectors at the origin in Riemannian length, ``(..., d)``."""
+
+    @abstractmethod
+    def from_polar(self, u: Tensor) -> Tensor:
+        """Tangent vectors at the origin in Riemannian length, ``(..., d)``, to points."""
+
+    @abstractmethod
+    def expmap0(self, u: Tensor) -> Tensor:
+        """Exponential map at the origin, for ``u`` in the coordinates of the geometry."""
+
+    @abstractmethod
+    def logmap0(self, x: Tensor) -> Tensor:
+        """Inverse of ``expmap0``."""
+
+    def dist(self, x: Tensor, y: Tensor, *, keepdim: bool = False) -> Tensor:
+        """Geodesic distance of corresponding points, ``(..., d), (..., d) -> (...)``."""
+        result = polar.dist(self.to_polar(x), self.to_polar(y), self.c)
+        return result.unsqueeze(-1) if keepdim else result
+
+    def pairwise_dist(self, x: Tensor, y: Tensor) -> Tensor:
+        """Geodesic distance of every ``x`` to every ``y``, ``(N, d), (M, d) -> (N, M)``."""
+        return polar.pairwise_dist(self.to_polar(x), self.to_polar(y), self.c)
+
+    def dist0(self, x: Tensor, *, keepdim: bool = False) -> Tensor:
+        """Geodesic distance to the origin, ``(..., d) -> (...)``."""
+        result = polar.dist0(self.to_polar(x))
+        return result.unsqueeze(-1) if keepdim else result
+
+    def norm(self, x: Tensor, u: Tensor, *, keepdim: bool = False) -> Tensor:
+        """Riemannian length of the tangent vector ``u`` at ``x``."""
+        return self.inner(x, u, keepdim=keepdim).clamp_min(0).sqrt()
+
+    # --- moving
+
+    @abstractmethod
+    def logmap(self, x: Tensor, y: Tensor) -> Tensor:
+        """Tangent vector at ``x`` whose exponential is ``y``."""
+
+    def retr(self, x: Tensor, u: Tensor) -> Tensor:
+        """The optimisers' step: the exponential map, then ``projx``."""
+        return self.projx(self.expmap(x, u))
+
+    def retr_transp(self, x: Tensor, u: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        """The optimisers' step together with their momentum: ``(retr(x, u), v carried there)``.
+
+        Both in float64 until the end. Rounding the new point first would, far out, move it sideways
+        by more than the step, and turn the momentum as if it had travelled there.
+        """
+        limit, wide = self.radius_limit(x.dtype), wide_dtype(x)
+        narrow = torch.promote_types(x.dtype, torch.float32)
+        y = self._pull(self.expmap(x.to(wide), u.to(wide)), limit)
+        return y.to(narrow), self.transp(x.to(wide), y, v.to(wide)).to(narrow)
+
+    def expmap_transp(self, x: Tensor, u: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        """``(expmap(x, u), v carried there)``."""
+        wide = wide_dtype(x)
+        narrow = torch.promote_types(x.dtype, torch.float32)
+        y = self.expmap(x.to(wide), u.to(wide))
+        return y.to(narrow), self.transp(x.to(wide), y, v.to(wide)).to(narrow)
+
+    def transp_follow_retr(self, x: Tensor, u: Tensor, v: Tensor) -> Tensor:
+        """``v`` carried along the step ``retr(x, u)``."""
+        return self.retr_transp(x, u, v)[1]
+
+    def transp_follow_expmap(self, x: Tensor, u: Tensor, v: Tensor) -> Tensor:
+        """``v`` carried along the step ``expmap(x, u)``."""
+        return self.expmap_transp(x, u, v)[1]
+
+    def projx(self, x: Tensor) -> Tensor:
+        """Pull points in to ``radius_limit``; see there. Points inside stay where they are."""
+        return self._pull(x, self.radius_limit(x.dtype))
+
+    @abstractmethod
+    def _pull(self, x: Tensor, limit: float) -> Tensor:
+        """Pull points in to the Riemannian distance ``limit`` from the origin."""
+
+    def geodesic(self, t: float | Tensor, x: Tensor, y: Tensor) -> Tensor:
+        """Point at the fraction ``t`` of the way from ``x`` (0) to ``y`` (1).
+
+        ``t`` is a number, or a tensor that broadcasts against ``(..., d)``: ``(n, 1)`` for one
+        fraction per pair.
+        """
+        return self.expmap(x, t * self.logmap(x, y))
+
+    @torch.no_grad()
+    def frechet_mean(
+        self,
+        x: Tensor,
+        weights: Tensor | None = None,
+        *,
+        steps: int = 200,
+        tol: float | None = None,
+    ) -> Tensor:
+        """Point of least weighted squared distance to ``x``, ``(..., n, d) -> (..., d)``.
+
+        Gradient descent with the step that the Hessian's bound allows, so it never diverges. No
+        gradient flows through it.
+
+        Args:
+            x: Points, ``(..., n, d)``.
+            weights: Non-negative, ``(..., n)``; equal weights if None.
+            steps: At most this many.
+            tol: Stop when no mean moves further than this; None means 10 eps of the dtype.
+        """
+        wide = x.double() if x.dtype != torch.float64 and not x.is_mps else x
+        share = torch.ones_like(wide[..., 0]) if weights is None else weights.to(wide.dtype)
+        share = (share / share.sum(-1, keepdim=True)).unsqueeze(-1)  # (..., n, 1)
+        tol = 10 * torch.finfo(wide.dtype).eps if tol is None else tol
+        s = 0.0 if self.c == 0 else self._scale(wide)
+        mean = self.from_polar((share * self.to_polar(wide)).sum(-2))
+        for _ in range(steps):
+            here = mean.unsqueeze(-2)
+            arrow = self.logmap(here.expand_as(wide), wide)
+            length = s * self.norm(here.expand_as(wide), arrow, keepdim=True)
+            # The Hessian of dist^2/2 is at most s D coth(s D).
+            bend = torch.where(length > 1e-3, length / torch.tanh(length), 1)
+            step = (share * arrow).sum(-2) / (share * bend).sum(-2)
+            moved = self.norm(mean, step)
+            mean = self.expmap(mean, step)
+            if not bool((moved > tol).any()):
+                break
+        return mean.to(x.dtype if x.dtype == torch.float64 else torch.float32)
+
+    # --- making and checking points
+
+    def random(
+        self,
+        *size: int,
+        std: float = 1.0,
+        radius: float | Tensor | None = None,
+        dtype: torch.dtype | None = None,
+        device: torch.device | str | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """Random points, directions uniform; ``size`` ends with the dimension d of the space.
+
+        Args:
+            size: ``(..., d)``.
+            std: Standard deviation of each polar coordinate (a normal law at the origin, wrapped).
+            radius: Instead of the normal law: the radii themselves, a number or ``size[:-1]``.
+        """
+        u = torch.randn(*size, dtype=dtype, device=device, generator=generator)
+        if radius is None:
+            return self.from_polar(u * std)
+        radius = torch.as_tensor(radius, dtype=u.dtype, device=u.device)
+        return self.from_polar(u / norm(u) * (radius.unsqueeze(-1) if radius.dim() else radius))
+
+    def origin(
+        self,
+        *size: int,
+        dtype: torch.dtype | None = None,
+        device: torch.device | str | None = None,
+        seed: int | None = 42,
+    ) -> Tensor:
+        """The origin, repeated; ``size`` ends with the dimension d of the space."""
+        return self.from_polar(torch.zeros(*size, dtype=dtype, device=device))
+
+    def check_points(self, x: Tensor, name: str = "points") -> None:
+        """Raise ``OffManifoldError`` naming the rows of ``x`` that are not points of this space."""
+        polar.check_finite(x, name)
+        ok, reason = self._check_point_on_manifold(x)
+        if not ok:
+            raise OffManifoldError(f"{name}: {reason}")
+
+    def _check_point_on_manifold(
+        self, x: Tensor, *, atol: float = 1e-5, rtol: float = 1e-5
+    ) -> tuple[bool, str | None]:
+        bad = self._off(x, atol, rtol) | (~torch.isfinite(x)).any(-1)
+        if not bool(bad.any()):
+            return True, None
+        rows = bad.reshape(-1).nonzero().flatten().tolist()
+        shown = ", ".join(map(str, rows[:8])) + (", ..." if len(rows) > 8 else "")
+        c = float(self.c)
+        return False, (
+            f"{self.name}(c={c:g}): {len(rows)} of {bad.numel()} points lie outside the space "
+            f"(rows {shown}). Apply projx(), or lower the learning rate."
+        )
+
+    def _check_vector_on_tangent(
+        self, x: Tensor, u: Tensor, *, atol: float = 1e-5, rtol: float = 1e-5
+    ) -> tuple[bool, str | None]:
+        return True, None  # every vector of the ambient space, where the coordinates are a chart
+
+    @abstractmethod
+    def _off(self, x: Tensor, atol: float, rtol: float) -> Tensor:
+        """Which points are outside the space, ``(..., d) -> (...)`` bool."""
+
+    def extra_repr(self) -> str:
+        return f"c={float(self.c):g}"
+
+
+def pull_in(x: Tensor, limit: Any) -> Tensor:
+    """Shorten vectors longer than ``limit``; rows inside stay bit for bit the same."""
+    length = norm(x)
+    outside = length > limit
+    return torch.where(outside, x * (limit / torch.where(outside, length, 1)), x)

@@ -1,0 +1,135 @@
+"""The Poincare ball of curvature ``-c``: points with ``sqrt(c) |x| < 1``.
+
+Sources: Ungar 2008 for the gyrovector formulas, Ganea et al. 2018 for ``c``; signs and argument
+order as in geoopt. Rounding coordinates costs about ``eps exp(radius) / 4`` of length: float32
+returns ``logmap0(expmap0(u))`` to a relative 1e-5 up to Riemannian radius 8, float64 up to 28
+(times ``1/sqrt(c)``). Where larger radii matter, keep tangent vectors
+(:mod:`hyperlm.manifolds.tangent`).
+"""
+
+import math
+
+import torch
+from torch import Tensor
+
+from hyperlm.manifolds._functions import artanhc, dot, exactly, norm, tanhc, wide_dtype
+from hyperlm.manifolds.base import Geometry, pull_in
+
+__all__ = ["PoincareBall"]
+
+
+class PoincareBall(Geometry):
+    """The Poincare ball; see :class:`hyperlm.manifolds.base.Geometry` for the arguments.
+
+    The metric at the origin is four times the Euclidean one: ``expmap0(u)`` of a vector with
+    Euclidean length 1 lies at distance 2. ``from_polar`` takes Riemannian lengths.
+    """
+
+    name = "PoincareBall"
+
+    def lambda_x(self, x: Tensor, *, keepdim: bool = False) -> Tensor:
+        """Conformal factor ``2 / (1 - c|x|^2)``, ``(..., d) -> (...)``."""
+        result = self._lambda(x)
+        return result if keepdim else result.squeeze(-1)
+
+    @exactly
+    def _lambda(self, x: Tensor) -> Tensor:
+        return 2 / _gap(self._scale(x) * x)
+
+    @exactly
+    def mobius_add(self, x: Tensor, y: Tensor) -> Tensor:
+        """Moebius sum: the translation that takes the origin to ``x``, applied to ``y``."""
+        s = self._scale(x)
+        return _add(s * x, s * y) / s
+
+    @exactly
+    def expmap0(self, u: Tensor) -> Tensor:
+        """Exponential map at the origin: ``tanh(s|u|) u / (s|u|)``, ``s = sqrt(c)``."""
+        return tanhc(self._scale(u) * norm(u)) * u
+
+    @exactly
+    def logmap0(self, x: Tensor) -> Tensor:
+        """Inverse of ``expmap0``; points on or beyond the boundary count as just inside it."""
+        return artanhc(_inside(self._scale(x) * norm(x))) * x
+
+    def to_polar(self, x: Tensor) -> Tensor:
+        """Tangent vectors at the origin in Riemannian length, ``2 logmap0(x)``."""
+        return 2 * self.logmap0(x)
+
+    def from_polar(self, u: Tensor) -> Tensor:
+        """Points at distance ``|u|`` from the origin; inverse of ``to_polar``."""
+        return self.expmap0(u.float() / 2 if u.dtype != torch.float64 else u / 2)
+
+    @exactly
+    def expmap(self, x: Tensor, u: Tensor) -> Tensor:
+        """Exponential map: follow the geodesic that leaves ``x`` with velocity ``u``."""
+        s = self._scale(x)
+        half = s * u / _gap(s * x)  # half of lambda u: its length is half the distance covered
+        return _add(s * x, tanhc(norm(half)) * half) / s
+
+    @exactly
+    def logmap(self, x: Tensor, y: Tensor) -> Tensor:
+        """Tangent vector at ``x`` whose exponential is ``y``."""
+        s = self._scale(x)
+        step = _add(-s * x, s * y)
+        return _gap(s * x) * artanhc(_inside(norm(step))) * step / s
+
+    @exactly
+    def transp(self, x: Tensor, y: Tensor, v: Tensor) -> Tensor:
+        """Parallel transport of ``v`` from ``x`` to ``y`` along the geodesic."""
+        s = self._scale(x)
+        return _gyration(s * y, -s * x, v) * (_gap(s * y) / _gap(s * x))
+
+    def inner(
+        self, x: Tensor, u: Tensor, v: Tensor | None = None, *, keepdim: bool = False
+    ) -> Tensor:
+        """Riemannian inner product of tangent vectors at ``x``, ``(...)``."""
+        result = self._inner(x, u, u if v is None else v)
+        return result if keepdim else result.squeeze(-1)
+
+    @exactly
+    def _inner(self, x: Tensor, u: Tensor, v: Tensor) -> Tensor:
+        return dot(u, v) * (2 / _gap(self._scale(x) * x)).square()
+
+    @exactly
+    def egrad2rgrad(self, x: Tensor, u: Tensor) -> Tensor:
+        """Euclidean gradient to Riemannian gradient: divided by ``lambda_x^2``."""
+        return u * (_gap(self._scale(x) * x) / 2).square()
+
+    def proju(self, x: Tensor, u: Tensor) -> Tensor:
+        """Every vector is tangent."""
+        return u.expand(torch.broadcast_shapes(x.shape, u.shape))
+
+    def _pull(self, x: Tensor, limit: float) -> Tensor:
+        # A learned c leaves no gradient here: the limit is a guard, not a parameter.
+        s = float(self.c) ** 0.5
+        return pull_in(x, math.tanh(s * limit / 2) / s)
+
+    def _off(self, x: Tensor, atol: float, rtol: float) -> Tensor:
+        return (float(self.c) ** 0.5 * norm(x.to(wide_dtype(x))) >= 1).squeeze(-1)
+
+
+def _gap(x: Tensor) -> Tensor:
+    """``1 - |x|^2`` in the unit ball, kept positive: ``(..., d) -> (..., 1)``."""
+    length = norm(x)
+    return ((1 - length) * (1 + length)).clamp_min(torch.finfo(x.dtype).eps)
+
+
+def _inside(length: Tensor) -> Tensor:
+    """Lengths just inside the unit ball, where ``artanh`` and its derivative are finite."""
+    return length.clamp_max(1 - torch.finfo(length.dtype).eps)
+
+
+def _add(x: Tensor, y: Tensor) -> Tensor:
+    xx, yy, xy = dot(x, x), dot(y, y), dot(x, y)
+    below = (1 + 2 * xy + xx * yy).clamp_min(torch.finfo(x.dtype).tiny)
+    return ((1 + 2 * xy + yy) * x + _gap(x) * y) / below
+
+
+def _gyration(x: Tensor, y: Tensor, v: Tensor) -> Tensor:
+    """``gyr[x, y] v`` in the unit ball, in closed form."""
+    xx, yy, xy, xv, yv = dot(x, x), dot(y, y), dot(x, y), dot(x, v), dot(y, v)
+    along_x = yv + 2 * xy * yv - xv * yy
+    along_y = -yv * xx - xv
+    below = (1 + 2 * xy + xx * yy).clamp_min(torch.finfo(x.dtype).tiny)
+    return v + 2 * (along_x * x + along_y * y) / below

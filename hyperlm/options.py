@@ -1,0 +1,190 @@
+"""The settings of a training run, in one place: the command fills them, a run folder keeps them."""
+
+import json
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from hyperlm.errors import ModelError, OptionError
+
+__all__ = ["PRECISIONS", "TrainingOptions"]
+
+PRECISIONS = ("auto", "fp32", "bf16", "fp16")
+
+
+@dataclass(frozen=True)
+class TrainingOptions:
+    """Everything that decides the result of ``hyperlm train``, with the defaults of the command.
+
+    Attributes:
+        data: named set, file or folder; see :func:`hyperlm.data.load_data`.
+        backbone: ``minilm``, ``smollm2``, a folder or a hub id.
+        layers: ``auto`` or layer numbers, coarse to fine.
+        head: ``points`` or ``linear``.
+        learning_rate: of the backbone (or its adapters).
+        head_learning_rate: of the projections, biases and temperatures.
+        point_learning_rate: of the node points, in Riemannian length a step.
+        init: where node points start: ``names`` (label names through the backbone), ``tree``
+            (the taxonomy alone) or ``random``; a linear head has none.
+        lora: rank of low-rank adapters, ``None`` for none.
+        freeze: train the head alone, on features computed once.
+        patience: epochs without a better path accuracy on val before training stops; 0 for never.
+        precision: arithmetic of the backbone; ``auto`` takes bf16 where the hardware has it. The
+            head always computes in float32.
+    """
+
+    data: str = "demo"
+    text_column: str | None = None
+    label_columns: tuple[str, ...] | None = None
+    path_separator: str = " > "
+    taxonomy: str | None = None
+    val_fraction: float = 0.1
+    backbone: str = "minilm"
+    layers: str = "auto"
+    pooling: str = "auto"
+    max_length: int = 128
+    head: str = "points"
+    geometry: str = "poincare"
+    dim: int = 128
+    curvature: float = 1.0
+    learn_curvature: bool = False
+    coordinates: str = "tangent"
+    init: str = "names"
+    loss: str = "level"
+    cone_weight: float = 0.0
+    cone_pairs: str = "closure"
+    text_cone_weight: float = 0.0
+    dropout: float = 0.1
+    lora: int | None = None
+    freeze: bool = False
+    epochs: int = 4
+    batch_size: int = 16
+    accumulate: int = 1
+    learning_rate: float = 1e-4
+    head_learning_rate: float = 3e-3
+    point_learning_rate: float = 3e-2
+    weight_decay: float = 0.01
+    warmup: float = 0.1
+    max_grad_norm: float = 1.0
+    patience: int = 3
+    gradient_checkpointing: bool = False
+    precision: str = "auto"
+    seed: int = 0
+    report_to: str = "none"
+
+    def __post_init__(self) -> None:
+        positive = (
+            "epochs", "batch_size", "accumulate", "max_length", "learning_rate",
+            "head_learning_rate", "point_learning_rate", "max_grad_norm",
+        )  # fmt: skip
+        for name in positive:
+            if not getattr(self, name) > 0:
+                raise OptionError(f"{_flag(name)} {getattr(self, name)}: must be greater than 0.")
+        for name in ("cone_weight", "text_cone_weight", "weight_decay", "patience"):
+            if not getattr(self, name) >= 0:
+                raise OptionError(f"{_flag(name)} {getattr(self, name)}: must not be negative.")
+        for name in ("dropout", "warmup", "val_fraction"):
+            if not 0 <= getattr(self, name) < 1:
+                raise OptionError(f"{_flag(name)} {getattr(self, name)}: must lie in [0, 1).")
+        choices = {
+            "head": ("points", "linear"),
+            "geometry": ("poincare", "lorentz", "euclidean"),
+            "coordinates": ("tangent", "native"),
+            "init": ("tree", "random", "names"),
+            "loss": ("level", "path", "leaf"),
+            "cone_pairs": ("closure", "edges"),
+            "pooling": ("auto", "mean", "last"),
+            "precision": PRECISIONS,
+        }
+        for name, allowed in choices.items():
+            value = getattr(self, name)
+            if value not in allowed:
+                raise OptionError(
+                    f"{_flag(name)} {value!r} is unknown; choose one of {', '.join(allowed)}."
+                )
+        if self.freeze and self.lora:
+            raise OptionError(
+                "--freeze and --lora exclude each other: one trains nothing of the backbone, "
+                "the other adapters inside it. Give one."
+            )
+        if self.head == "linear" and (self.cone_weight or self.text_cone_weight):
+            raise OptionError(
+                "--cone-weight needs --head points: a linear head has no points to put in cones."
+            )
+
+    def head_options(self) -> dict[str, Any]:
+        """Keyword arguments for :func:`hyperlm.heads.build_head`."""
+        common: dict[str, Any] = {
+            "kind": self.head,
+            "dim": self.dim,
+            "loss": self.loss,
+            "dropout": self.dropout,
+            "seed": self.seed,
+        }
+        if self.head == "linear":
+            return common
+        return common | {
+            "geometry": self.geometry,
+            "curvature": self.curvature,
+            "learn_curvature": self.learn_curvature,
+            "coordinates": self.coordinates,
+            # Label names are seen through the backbone, so they replace a tree start later.
+            "init": "tree" if self.init == "names" else self.init,
+            "cone_weight": self.cone_weight,
+            "cone_pairs": self.cone_pairs,
+            "text_cone_weight": self.text_cone_weight,
+        }
+
+    def command(self, output: str | Path) -> str:
+        """The command line that repeats a run, naming what differs from the defaults."""
+        words = ["hyperlm", "train", "--data", str(self.data)]
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if field.name == "data" or value == field.default:
+                continue
+            if value is True:
+                words.append(_flag(field.name))
+            elif field.name == "label_columns":
+                words += [_flag(field.name), ",".join(value)]
+            else:
+                words += [_flag(field.name), str(value)]
+        words += ["--output", str(output)]
+        return " ".join(_quoted(word) for word in words)
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any], *, path: str | Path = "run.json") -> "TrainingOptions":
+        known = {field.name for field in fields(cls)}
+        unknown = sorted(set(data) - known)
+        if unknown:
+            raise ModelError(
+                f"{path}: options {', '.join(unknown)} are unknown to this version of hyperlm. "
+                "Use the version that wrote the run."
+            )
+        columns = data.get("label_columns")
+        return cls(**{**data, "label_columns": tuple(columns) if columns else None})
+
+    @classmethod
+    def read(cls, path: str | Path) -> "TrainingOptions":
+        """Options kept in a run folder's ``run.json``."""
+        try:
+            stored = json.loads(Path(path).read_text(encoding="utf-8"))
+            return cls.from_json(stored["options"], path=path)
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            if isinstance(error, ModelError | OptionError):
+                raise
+            raise ModelError(
+                f"{path}: no readable options of a training run ({error}). "
+                "Give the folder that 'hyperlm train --output' wrote."
+            ) from error
+
+
+def _flag(name: str) -> str:
+    return "--" + name.replace("_", "-")
+
+
+def _quoted(word: str) -> str:
+    plain = word and all(ch.isalnum() or ch in "-_./,:=+" for ch in word)
+    return word if plain else "'" + word.replace("'", "'\"'\"'") + "'"

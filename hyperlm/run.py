@@ -1,0 +1,352 @@
+"""One training run from options to a finished folder: what ``hyperlm train`` does.
+
+Leaves in the folder: the model (``config.json``, ``model.safetensors``, tokenizer),
+``metrics.json``, ``train_log.jsonl``, ``README.md`` (the model card), ``labels.png`` and
+``run.json``. A kill at any time leaves a folder that ``resume=True`` continues; see
+:mod:`hyperlm.runfolder` for what happens to folders. Under torchrun every process calls
+:func:`train`; the first one alone writes, evaluates and speaks.
+"""
+
+import errno
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+
+from hyperlm import __version__
+from hyperlm.card import data_name, model_card
+from hyperlm.checkpoints import cut_log, last_checkpoint, step_of
+from hyperlm.classifier import Classifier
+from hyperlm.data import SPLITS, DataBundle, check_trainable, load_data
+from hyperlm.errors import DataError, OptionError, OutputError
+from hyperlm.heads import HyperbolicHead
+from hyperlm.lm import HierarchicalLM
+from hyperlm.options import TrainingOptions
+from hyperlm.runfolder import RECORD, RunFolder, filling, read_record, replacing, write_json
+from hyperlm.taxonomy import Taxonomy
+from hyperlm.training import fit, set_seed
+
+__all__ = ["build_model", "draw_labels", "load_run_data", "train"]
+
+LOG = "train_log.jsonl"
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+def train(
+    options: TrainingOptions | None,
+    output: str | Path,
+    *,
+    overwrite: bool = False,
+    resume: bool = False,
+    merge: bool = False,
+    progress: bool = True,
+    on_start: Callable[[HierarchicalLM, DataBundle], None] | None = None,
+) -> dict[str, Any]:
+    """Train, evaluate and write everything into a folder.
+
+    Args:
+        options: may be ``None`` with ``resume``: the stored ones are used.
+        output: the run folder, absent or empty.
+        overwrite: replace a run that is in it; it is gone only once this one has finished, and
+            back in place if this one fails before its first checkpoint.
+        resume: continue the run in it from its last checkpoint, or from the start where there is
+            none yet. A finished run is left as it is.
+        merge: fold LoRA adapters into the weights before saving.
+        progress: draw progress bars on standard error.
+        on_start: called in the first process with the model and the data before training.
+    Returns:
+        The document of ``metrics.json``: ``{"val": ..., "test": ...}``, ``None`` where the data
+        has no such split.
+    Raises:
+        OutputError: the folder cannot be used, or the disk is full. OptionError, DataError: see
+            the parts. Options or data other than those of the run to resume are such errors.
+    """
+    folder, record = RunFolder(output), None
+    chief = int(os.environ.get("RANK", "0")) == 0
+    if resume:
+        record = read_record(folder.path)
+        options = _stored_options(options, record, folder.shown)
+        merge = merge or bool(record.get("merge"))
+        if record["status"] == "finished":
+            if chief:
+                folder.sweep()
+            return _metrics(folder.path)
+    if options is None:
+        raise OptionError("train() needs options, unless resume=True reads those of the run.")
+    if merge and not options.lora:
+        raise OptionError("--merge folds LoRA adapters into the weights; it needs --lora RANK.")
+    if chief and not resume:
+        inputs = (options.data, options.taxonomy, options.backbone)
+        folder.check_free(overwrite=overwrite, inputs=inputs)
+    bundle = load_run_data(options)
+    check_trainable(bundle)
+    if record is not None:
+        _check_same_data(bundle, record, folder.shown)
+    model = build_model(options, bundle)
+    if chief:
+        _check_space(model, folder, options)
+        record = _begin(folder, options, bundle, merge, record)
+    # Asked of resumed runs alone: a checkpoint may belong to the run that is being replaced.
+    resume_from = resume and folder.has_checkpoint
+    try:
+        if chief and on_start is not None:
+            on_start(model, bundle)
+        fit(model, bundle, options, folder.path, resume=resume_from, progress=progress)
+        # Every process has read the best checkpoint before the first one deletes them.
+        _wait()
+        if chief and record is not None:
+            _finish(folder, model, bundle, options, record, merge=merge, output=output)
+    except BaseException as error:
+        explained = _explained(error, model, folder)
+        # A stop by hand leaves the folder for --resume, unless a finished run waits behind it.
+        lost = not isinstance(error, KeyboardInterrupt) or (record or {}).get("replaces")
+        if chief and lost and not resume and not folder.has_checkpoint:
+            folder.give_back((record or {}).get("replaces"))
+        if explained is not None:
+            raise explained from error
+        raise
+    _wait()
+    return _metrics(folder.path)
+
+
+def _wait() -> None:
+    """Until all processes of a distributed run are here."""
+    if torch.distributed.is_initialized():
+        torch.distributed.barrier()
+
+
+def load_run_data(options: TrainingOptions, splits: Sequence[str] = SPLITS) -> DataBundle:
+    """The data of a run, cut as the run cuts it."""
+    return load_data(
+        options.data,
+        text_column=options.text_column,
+        label_columns=options.label_columns,
+        path_separator=options.path_separator,
+        taxonomy=options.taxonomy,
+        seed=options.seed,
+        val_fraction=options.val_fraction,
+        splits=splits,
+    )
+
+
+def build_model(options: TrainingOptions, bundle: DataBundle) -> HierarchicalLM:
+    """The model a run starts from, the same for the same options and data."""
+    set_seed(options.seed)
+    model = HierarchicalLM.from_backbone(
+        options.backbone,
+        bundle.taxonomy,
+        layers=options.layers,
+        head=options.head_options(),
+        lora={"rank": options.lora} if options.lora is not None else None,
+        pooling=options.pooling,
+        max_length=options.max_length,
+        level_names=bundle.level_names,
+    )
+    if options.init == "names" and options.head == "points":
+        from hyperlm.lm.names import start_from_names
+
+        start_from_names(model, bundle.split("train").texts, seed=options.seed)
+    return model
+
+
+def draw_labels(what: HierarchicalLM | Taxonomy, path: Path, *, title: str | None = None) -> None:
+    """A first picture of a label tree, in two dimensions.
+
+    Args:
+        what: a model, whose label points are shown where they lie; or a taxonomy alone.
+        path: ``.png``, ``.svg`` or ``.pdf``.
+    """
+    from hyperlm.viz import label_tree_figure
+
+    taxonomy, tangents = (what, None) if isinstance(what, Taxonomy) else (what.taxonomy, None)
+    if isinstance(what, HierarchicalLM) and isinstance(what.head, HyperbolicHead):
+        tangents = what.head.node_tangents().detach().float().cpu()
+    figure = label_tree_figure(taxonomy, tangents, title=title)
+    with replacing(path) as temporary:
+        figure.savefig(temporary, format=path.suffix.lstrip(".").lower(), dpi=150)
+
+
+def _stored_options(
+    given: TrainingOptions | None, record: dict[str, Any], folder: Path
+) -> TrainingOptions:
+    stored = TrainingOptions.from_json(record["options"], path=folder / RECORD)
+    if given is None or given == stored:
+        return stored
+    differ = [
+        f"--{f.name.replace('_', '-')} {getattr(given, f.name)} (the run has "
+        f"{getattr(stored, f.name)})"
+        for f in fields(given)
+        if getattr(given, f.name) != getattr(stored, f.name)
+    ]
+    raise OptionError(
+        f"--resume continues {folder} with the options it was started with, but was given "
+        f"{', '.join(differ)}. Leave them out, or start another run in another --output."
+    )
+
+
+def _differences(source: dict[str, Any], other: dict[str, Any]) -> list[str]:
+    """What two source records disagree on, in words."""
+    differ = []
+    for split in sorted({*source.get("files", {}), *other.get("files", {})}):
+        old, new = (record.get("files", {}).get(split, {}) for record in (source, other))
+        if old.get("sha256") != new.get("sha256"):
+            differ.append(f"the {split} file {new.get('file') or old.get('file')}")
+    for key, name in (("rows", "the number of rows"), ("columns", "the columns"), ("cuts", "cuts")):
+        if not differ and source.get(key) != other.get(key):
+            differ.append(name)
+    return differ
+
+
+def _check_same_data(bundle: DataBundle, record: dict[str, Any], folder: Path) -> None:
+    # Through JSON, which turns tuples into lists as the stored record did.
+    differ = _differences(record["data"], json.loads(json.dumps(bundle.source)))
+    if not differ and record["taxonomy"] != bundle.taxonomy.fingerprint:
+        differ = ["the taxonomy"]
+    if differ:
+        raise DataError(
+            f"--resume: the data is not what {folder} was started with: {', '.join(differ)} "
+            "changed. Bring the old data back, or start another run in another --output."
+        )
+
+
+def _begin(
+    folder: RunFolder,
+    options: TrainingOptions,
+    bundle: DataBundle,
+    merge: bool,
+    record: dict[str, Any] | None,
+) -> dict[str, Any]:
+    """Write ``run.json`` for a new run, or bring that of a resumed one up to date."""
+    now = round(time.time(), 3)
+    if record is None:
+        folder.claim(
+            {
+                "hyperlm": __version__,
+                "status": "training",
+                "options": options.to_json(),
+                "merge": merge,
+                "data": bundle.source,
+                "taxonomy": bundle.taxonomy.fingerprint,
+                "started": now,
+                "seconds_before": 0.0,
+            }
+        )
+        return read_record(folder.path)
+    folder.sweep()
+    log = folder.path / LOG
+    # The attempt that was stopped lasted until its last line.
+    seconds = max(0.0, log.stat().st_mtime - record["started"]) if log.is_file() else 0.0
+    checkpoint = last_checkpoint(folder.path)
+    cut_log(log, step_of(checkpoint) if checkpoint else -1)
+    record |= {"seconds_before": record["seconds_before"] + seconds, "started": now, "merge": merge}
+    write_json(folder.path / RECORD, record)
+    return record
+
+
+def _finish(
+    folder: RunFolder,
+    model: HierarchicalLM,
+    bundle: DataBundle,
+    options: TrainingOptions,
+    record: dict[str, Any],
+    *,
+    merge: bool,
+    output: str | Path,
+) -> None:
+    """Evaluate, write every file, and only then call the run finished."""
+    seconds = record["seconds_before"] + time.time() - record["started"]
+    if merge:
+        model.merge_lora()
+    classifier = Classifier(model)
+    metrics = {
+        split: classifier.evaluate(texts) if texts is not None else None
+        for split, texts in (("val", bundle.val), ("test", bundle.test))
+    }
+    with filling(folder.path) as temporary:
+        model.save_pretrained(temporary)
+    write_json(folder.path / "metrics.json", metrics)
+    command = options.command(output) + (" --merge" if merge else "")
+    card = model_card(model, options, bundle.source, metrics, command=command, seconds=seconds)
+    with replacing(folder.path / "README.md") as temporary:
+        temporary.write_text(card, encoding="utf-8")
+    draw_labels(model, folder.path / "labels.png", title=f"{data_name(bundle.source)}: labels")
+    record |= {"seconds": round(seconds, 1), "merge": merge}
+    write_json(folder.path / RECORD, record)
+    folder.release()
+
+
+def _metrics(folder: Path) -> dict[str, Any]:
+    return dict(json.loads((folder / "metrics.json").read_text(encoding="utf-8")))
+
+
+def _space_needed(model: HierarchicalLM, checkpoints: int) -> int:
+    """Bytes of the model and some checkpoints, each with weights and Adam's two moments."""
+    weights = sum(p.numel() * p.element_size() for p in model.parameters())
+    moments = 2 * sum(p.numel() * p.element_size() for p in model.parameters() if p.requires_grad)
+    return weights + checkpoints * (weights + moments)
+
+
+def _check_space(model: HierarchicalLM, folder: RunFolder, options: TrainingOptions) -> None:
+    """Refuse at once what would fail after the first epoch."""
+    there = next(p for p in (folder.path, *folder.path.parents) if p.exists())
+    needed, free = _space_needed(model, min(2, options.epochs)), shutil.disk_usage(there).free
+    if folder.has_checkpoint:
+        needed = _space_needed(model, 0)
+    if free < needed:
+        raise OutputError(
+            f"{folder.shown}: the run needs about {_size(needed)} of disk space, {_size(free)} "
+            "are free. Free some, or choose an --output on another disk."
+        )
+
+
+def _explained(error: BaseException, model: HierarchicalLM, folder: RunFolder) -> Exception | None:
+    """A full disk or memory in the user's terms; ``None`` for any other error."""
+    if isinstance(error, torch.OutOfMemoryError):
+        return OptionError(
+            f"The memory of the GPU is full ({str(error).splitlines()[0]}). Use a smaller "
+            "--batch-size (with --accumulate for the same sum), a smaller --max-length, "
+            "--gradient-checkpointing, --lora or --freeze."
+        )
+    full = False
+    cause: BaseException | None = error
+    while cause is not None and not full:  # what failed first may hide behind what came of it
+        full = _says_full(cause)
+        cause = cause.__cause__ or cause.__context__
+    if not full:
+        return None
+    onwards = (
+        "continue from the last checkpoint with --resume"
+        if folder.has_checkpoint
+        else "start again; there was no checkpoint yet"
+    )
+    return OutputError(
+        f"{folder.shown}: no space left on the disk while saving. Writing a checkpoint beside "
+        f"those kept takes about {_size(_space_needed(model, 3))} in all: free some, then "
+        f"{onwards}."
+    )
+
+
+def _says_full(error: BaseException) -> bool:
+    if isinstance(error, OSError):
+        return error.errno in _FULL
+    # safetensors and torch have errors of their own; the last is what a writer says at its end,
+    # after a write that fell short.
+    signs = ("No space left", "os error 28", "PytorchStreamWriter failed", "unexpected pos ")
+    return isinstance(error, SafetensorError | RuntimeError) and any(
+        sign in str(error) for sign in signs
+    )
+
+
+def _size(count: float) -> str:
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000 or unit == "GB":
+            break
+        count /= 1000
+    return f"{count:.0f} {unit}" if count >= 10 else f"{count:.1f} {unit}"

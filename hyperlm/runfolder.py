@@ -1,0 +1,185 @@
+"""The folder of a training run: who may write into it, what it records, how it survives a kill.
+
+Everything is written under a temporary name and renamed, so that a file is whole or absent. The
+record is ``run.json``: options, data, taxonomy, and whether the run is still ``training`` or
+``finished``. A run that replaces another moves it aside first and deletes it only at its own end.
+"""
+
+import contextlib
+import json
+import os
+import shutil
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from hyperlm.checkpoints import discard_torn, last_checkpoint
+from hyperlm.errors import ModelError, OutputError
+
+__all__ = ["RECORD", "RunFolder", "filling", "read_record", "replacing", "write_json"]
+
+RECORD = "run.json"
+_PARTIAL = ".partial-"
+
+
+class RunFolder:
+    """One run's folder.
+
+    Args:
+        path: where the run lives, or is to live.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path).expanduser().resolve()
+        # What messages call it: as the user did.
+        self.shown = Path(path)
+
+    def check_free(self, *, overwrite: bool, inputs: Iterable[str | None]) -> None:
+        """Refuse a folder that holds something, unless it is a run that may be replaced.
+
+        Args:
+            inputs: files and folders the run reads; they must not lie in a folder to be replaced.
+        Raises:
+            OutputError: with the ways out.
+        """
+        if self.path.exists() and not self.path.is_dir():
+            raise OutputError(f"{self.shown}: a file is in the way. Choose another --output.")
+        if not self.path.is_dir() or not any(self.path.iterdir()):
+            return
+        is_run = (self.path / RECORD).is_file()
+        if not overwrite:
+            ways = (
+                "--overwrite replaces the run in it, --resume continues one that was stopped; or "
+                "choose another --output."
+                if is_run
+                else "It holds no hyperlm run, so neither --overwrite nor --resume will touch it; "
+                "choose another --output."
+            )
+            raise OutputError(f"{self.shown}: the output folder exists and is not empty. {ways}")
+        if not is_run:
+            raise OutputError(
+                f"{self.shown}: --overwrite replaces only folders of hyperlm runs, and this one "
+                f"has no {RECORD}. Empty it yourself, or choose another --output."
+            )
+        read_record(self.path)  # any file may be called run.json
+        for name in inputs:
+            source = Path(name).expanduser().resolve() if name else None
+            if source and source.exists() and source.is_relative_to(self.path):
+                raise OutputError(
+                    f"{self.shown}: --overwrite would delete {name}, which this run reads. Move "
+                    "it elsewhere, or choose another --output."
+                )
+        if Path.cwd().is_relative_to(self.path):
+            raise OutputError(
+                f"{self.shown}: --overwrite would remove the folder you are in. Leave it first."
+            )
+
+    def claim(self, record: dict[str, Any]) -> None:
+        """Make the folder this run's, moving an earlier run aside."""
+        replaces = None
+        try:
+            if self.path.is_dir() and any(self.path.iterdir()):
+                replaces = f"{self.path.name}.old-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
+                self.path.rename(self.path.with_name(replaces))
+            self.path.mkdir(parents=True, exist_ok=True)
+            write_json(self.path / RECORD, record | {"replaces": replaces})
+        except OSError as error:
+            if replaces is not None:
+                self.give_back(replaces)
+            raise OutputError(
+                f"{self.shown}: the output folder cannot be written ({error.strerror or error}). "
+                "Choose another --output."
+            ) from error
+
+    def give_back(self, replaces: str | None) -> None:
+        """Leave things as they were before :meth:`claim`."""
+        shutil.rmtree(self.path, ignore_errors=True)
+        if replaces is not None and not self.path.exists():
+            self.path.with_name(replaces).rename(self.path)
+
+    def release(self) -> None:
+        """Mark the run as finished; checkpoints and the run it replaces are no longer needed."""
+        record = read_record(self.path)
+        write_json(self.path / RECORD, record | {"status": "finished", "replaces": None})
+        self.sweep()
+        replaces = record.get("replaces")
+        # A name beside this folder, whatever stands in the file.
+        if replaces and Path(replaces).name == replaces and ".old-" in replaces:
+            shutil.rmtree(self.path.with_name(replaces), ignore_errors=True)
+
+    def sweep(self) -> None:
+        """Delete what an interrupted write left; after the end also the checkpoints."""
+        for path in self.path.glob(f"{_PARTIAL}*"):
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
+        discard_torn(self.path)
+        if read_record(self.path).get("status") == "finished":
+            shutil.rmtree(self.path / "checkpoints", ignore_errors=True)
+
+    @property
+    def has_checkpoint(self) -> bool:
+        return last_checkpoint(self.path) is not None
+
+
+def read_record(folder: Path) -> dict[str, Any]:
+    """``run.json`` of a run folder.
+
+    Raises:
+        OutputError: no run there. ModelError: the record is damaged.
+    """
+    path = folder / RECORD
+    if not path.is_file():
+        raise OutputError(
+            f"{folder}: no hyperlm run here ({RECORD} is missing). Give the folder that "
+            "'hyperlm train --output' wrote, or start a run there without --resume."
+        )
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        if not {"hyperlm", "status", "options"} <= set(record):
+            raise ValueError("keys are missing")
+    except (OSError, ValueError, TypeError) as error:
+        raise ModelError(
+            f"{path}: not the record of a hyperlm run, or damaged ({error}). Copy the folder "
+            "again, or train into another one."
+        ) from error
+    return dict(record)
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A temporary neighbour, yours to write, that becomes the file ``path`` at the end."""
+    temporary = path.parent / f"{_PARTIAL}{os.getpid()}-{path.name}"
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+@contextlib.contextmanager
+def filling(folder: Path) -> Iterator[Path]:
+    """A temporary folder, yours to fill, whose files move into ``folder`` at the end."""
+    temporary = folder / f"{_PARTIAL}{os.getpid()}"
+    temporary.mkdir()
+    try:
+        yield temporary
+        umask = os.umask(0)  # weights are written as private files; a run is an ordinary folder
+        os.umask(umask)
+        for file in sorted(temporary.iterdir()):
+            file.chmod(0o666 & ~umask)
+            os.replace(file, folder / file.name)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def write_json(path: Path, document: Any) -> None:
+    """A JSON document, whole or not at all."""
+    with replacing(path) as temporary:
+        temporary.write_text(
+            json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n",
+            encoding="utf-8",
+        )

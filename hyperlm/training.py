@@ -1,0 +1,304 @@
+"""Training on the transformers Trainer: a model and its data in, the best checkpoint out.
+
+The Trainer brings checkpoints, resuming, distributed runs and reports; this module gives it the
+optimiser pair, clipping by group, an order of texts that a resumed run repeats, validation by
+decoded paths, and a log of what the geometry does.
+"""
+
+import functools
+import os
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils.data import Sampler
+from transformers import (
+    EarlyStoppingCallback,
+    EvalPrediction,
+    Trainer,
+    TrainerCallback,
+    TrainingArguments,
+    set_seed,
+)
+from transformers.trainer_callback import PrinterCallback, ProgressCallback
+
+from hyperlm.checkpoints import epochs_if_stopped_early, last_checkpoint, relocate
+from hyperlm.data import DataBundle
+from hyperlm.decoding import Loss, decode
+from hyperlm.errors import OptionError
+from hyperlm.heads import HyperbolicHead
+from hyperlm.heads.cone_loss import ConeLoss
+from hyperlm.heads.hyperbolic import CURVATURE_BOUNDS
+from hyperlm.heads.losses import gold_ends
+from hyperlm.lm import HierarchicalLM
+from hyperlm.lm.batches import (
+    Collator,
+    EncodedTexts,
+    LengthGroupedSampler,
+    pooled_features,
+    tokenise,
+)
+from hyperlm.manifolds import ManifoldParameter
+from hyperlm.metrics import path_accuracy
+from hyperlm.optim import build_optimizer, clip_gradients
+from hyperlm.options import TrainingOptions
+from hyperlm.progress import TrainingProgress
+
+__all__ = ["HierarchicalTrainer", "encode", "fit", "resolve_precision", "set_seed"]
+
+
+class HierarchicalTrainer(Trainer):
+    """The Trainer with two optimisers and a log of the geometry.
+
+    Args:
+        options: learning rates and the rest.
+        kwargs: of :class:`transformers.Trainer`.
+    """
+
+    def __init__(self, *, options: TrainingOptions, **kwargs: Any) -> None:
+        self.options = options
+        super().__init__(**kwargs)
+
+    def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
+        trained = self.model if model is None else model
+        if self.optimizer is None:
+            assert trained is not None, "the Trainer holds a model from its construction on"
+            self.optimizer = build_optimizer(
+                trained,
+                learning_rate=self.options.learning_rate,
+                head_learning_rate=self.options.head_learning_rate,
+                point_learning_rate=self.options.point_learning_rate,
+                weight_decay=self.options.weight_decay,
+            )
+        return self.optimizer
+
+    def _clip_grad_norm(self, model: nn.Module) -> Tensor:
+        return clip_gradients(model.parameters(), self.args.max_grad_norm)
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int]:
+        dataset = self.train_dataset if train_dataset is None else train_dataset
+        if not isinstance(dataset, EncodedTexts):
+            raise TypeError(f"train_dataset is a {type(dataset).__name__}, not EncodedTexts.")
+        return LengthGroupedSampler(
+            dataset.lengths,
+            self.args.train_batch_size * self.args.gradient_accumulation_steps,
+            self.args.seed,
+        )
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        head = getattr(self.accelerator.unwrap_model(self.model), "head", None)
+        if isinstance(head, HyperbolicHead) and ("loss" in logs or "eval_loss" in logs):
+            logs = {**logs, **_geometry_log(head)}
+        super().log(logs, start_time)
+
+
+class _PairsOfEpoch(TrainerCallback):
+    """Cone pairs drawn from a seed of the epoch, so that a resumed run draws them again."""
+
+    def __init__(self, cone_loss: ConeLoss, seed: int) -> None:
+        self.cone_loss, self.seed = cone_loss, seed
+
+    def on_epoch_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self.cone_loss.reseed((self.seed, round(state.epoch or 0)))
+
+
+@torch.no_grad()
+def _geometry_log(head: HyperbolicHead) -> dict[str, float]:
+    """Mean node radius times sqrt(c) (how far from flat the head works), c, temperatures."""
+    c = float(head.c)
+    figures = {"node_radius": float(head.node_tangents().norm(dim=1).mean()) * c**0.5}
+    if head.curvature_logit is not None:
+        figures["curvature"] = c
+        low, high = CURVATURE_BOUNDS
+        if c < 1.05 * low or c > high / 1.05:
+            warnings.warn(
+                f"The learned curvature c = {c:.3g} sits on a bound ({low:g} to {high:g}): the "
+                "data does not hold it. Fix it with --curvature.",
+                stacklevel=3,
+            )
+    for level, value in enumerate(head.log_temperature.exp().tolist(), start=1):
+        figures[f"temperature_{level}"] = value
+    return figures
+
+
+def resolve_precision(precision: str, device: torch.device) -> torch.dtype:
+    """The dtype the backbone computes in; ``auto`` is bf16 where the hardware multiplies in it."""
+    if precision == "fp32":
+        return torch.float32
+    if precision == "fp16":
+        if device.type == "cpu":
+            raise OptionError("--precision fp16 needs a GPU; on a CPU use fp32, bf16 or auto.")
+        return torch.float16
+    if precision == "bf16":
+        return torch.bfloat16
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported(False) else torch.float32
+    if device.type == "cpu":
+        # Without these instructions bf16 is emulated and slower than float32.
+        has = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+        return torch.bfloat16 if has else torch.float32
+    return torch.float32
+
+
+def encode(
+    model: HierarchicalLM,
+    texts: Sequence[str],
+    gold: Sequence[np.ndarray] | None,
+    *,
+    frozen: bool = False,
+    precision: torch.dtype = torch.float32,
+    progress: bool = False,
+) -> EncodedTexts:
+    """Token ids for a model; for a frozen backbone also its pooled features."""
+    ids = tokenise(texts, model.tokenizer, model.config.max_length)
+    features = (
+        pooled_features(model, ids, precision=precision, progress=progress) if frozen else None
+    )
+    return EncodedTexts(ids, gold, features)
+
+
+def fit(
+    model: HierarchicalLM,
+    bundle: DataBundle,
+    options: TrainingOptions,
+    folder: Path,
+    *,
+    resume: bool = False,
+    progress: bool = True,
+) -> HierarchicalTrainer:
+    """Train in place; afterwards ``model`` is the best checkpoint by path accuracy on val.
+
+    Args:
+        folder: run folder; checkpoints go to ``folder/checkpoints``, the log to
+            ``folder/train_log.jsonl``.
+        resume: continue from the last checkpoint in ``folder``.
+    """
+    arguments = _arguments(options, folder, has_val=bundle.val is not None)
+    precision = resolve_precision(options.precision, arguments.device)
+    model.to(arguments.device)  # type: ignore[arg-type]  # a wrapper hides the signature
+    if options.freeze:
+        model.freeze_backbone()
+    if options.gradient_checkpointing:
+        # Renamed in transformers 5; the old name warns.
+        name = "activation_checkpointing_enable"
+        getattr(model.backbone, name, model.backbone.gradient_checkpointing_enable)()
+    sets: dict[str, EncodedTexts] = {}
+    for split in ("train", "val"):
+        part = getattr(bundle, split)
+        if part is not None:
+            sets[split] = encode(
+                model,
+                part.texts,
+                bundle.gold(split),
+                frozen=options.freeze,
+                precision=precision,
+                progress=progress and arguments.process_index == 0,
+            )
+    several = any(len(ends) > 1 for part in sets.values() for ends in part.gold or [])
+    has_val = "val" in sets
+    callbacks: list[Any] = [TrainingProgress(folder / "train_log.jsonl", show=progress)]
+    if isinstance(model.head, HyperbolicHead) and model.head.cone_loss is not None:
+        callbacks.append(_PairsOfEpoch(model.head.cone_loss, options.seed))
+    checkpoint = last_checkpoint(folder) if resume else None
+    if resume and checkpoint is None:
+        raise OptionError(
+            f"--resume: {folder} has no checkpoint to continue from; one is written at the end of "
+            "each epoch. Start again with --overwrite."
+        )
+    if checkpoint is not None:
+        relocate(checkpoint)
+        # Patience ran out before the interruption: nothing is left to train.
+        arguments.num_train_epochs = epochs_if_stopped_early(checkpoint) or options.epochs
+    if options.patience and has_val:
+        callbacks.append(EarlyStoppingCallback(early_stopping_patience=options.patience))
+    trainer = HierarchicalTrainer(
+        options=options,
+        model=model,
+        args=arguments,
+        train_dataset=sets["train"],
+        eval_dataset=sets.get("val"),
+        data_collator=Collator(model.taxonomy, model.tokenizer.pad_token_id, several=several),
+        callbacks=callbacks,
+        compute_metrics=functools.partial(_val_figures, model) if has_val else None,
+        preprocess_logits_for_metrics=functools.partial(_decoded, model.head.loss_kind, model),
+    )
+    # One bar and one log: ours.
+    trainer.remove_callback(ProgressCallback)
+    trainer.remove_callback(PrinterCallback)
+    trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+    # Mixed precision has wrapped forward(); what is evaluated and saved answers in float32.
+    trainer.accelerator.unwrap_model(model, keep_fp32_wrapper=False)
+    return trainer
+
+
+def _arguments(options: TrainingOptions, folder: Path, *, has_val: bool) -> TrainingArguments:
+    probe = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    precision = resolve_precision(options.precision, probe)
+    strategy = "epoch" if has_val else "no"
+    launched = int(os.environ.get("WORLD_SIZE", "1")) > 1  # by torchrun or accelerate launch
+    return TrainingArguments(
+        output_dir=str(folder / "checkpoints"),
+        num_train_epochs=options.epochs,
+        per_device_train_batch_size=options.batch_size,
+        per_device_eval_batch_size=2 * options.batch_size,
+        gradient_accumulation_steps=options.accumulate,
+        learning_rate=options.learning_rate,
+        weight_decay=options.weight_decay,
+        warmup_steps=options.warmup,
+        lr_scheduler_type="linear",
+        max_grad_norm=options.max_grad_norm,
+        bf16=precision == torch.bfloat16 and not options.freeze,
+        fp16=precision == torch.float16 and not options.freeze,
+        use_cpu=probe.type == "cpu",
+        ddp_backend="gloo" if probe.type == "cpu" and launched else None,
+        eval_strategy=strategy,
+        save_strategy="epoch",
+        # The last beside the best: a run stopped after its last epoch then has nothing to repeat.
+        save_total_limit=2,
+        load_best_model_at_end=has_val,
+        # Patience counts on where it stood.
+        restore_callback_states_from_checkpoint=True,
+        metric_for_best_model="eval_path_accuracy" if has_val else None,
+        greater_is_better=True if has_val else None,
+        logging_strategy="steps",
+        logging_steps=10,
+        logging_nan_inf_filter=False,
+        label_names=["targets"],
+        remove_unused_columns=False,
+        dataloader_pin_memory=probe.type == "cuda",
+        report_to=options.report_to,
+        disable_tqdm=True,
+        seed=options.seed,
+        data_seed=options.seed,
+    )
+
+
+def _decoded(loss: Loss, model: HierarchicalLM, outputs: Any, labels: Tensor) -> Tensor:
+    """Keep one node number per text instead of N logits."""
+    logits = outputs[0] if isinstance(outputs, tuple) else outputs
+    return decode(logits.float(), model.head.cuts(logits.device), loss=loss).nodes
+
+
+def _val_figures(model: HierarchicalLM, prediction: EvalPrediction) -> dict[str, float]:
+    nodes, targets = np.asarray(prediction.predictions), np.asarray(prediction.label_ids)
+    known = np.asarray(targets >= 0 if targets.ndim == 1 else targets.any(axis=1))
+    if targets.ndim == 1:
+        gold: Any = targets[known]
+    else:
+        marked = torch.as_tensor(targets[known])
+        rows, ends, _ = gold_ends(marked, model.head.cuts(marked.device))
+        gold = [ends[rows == row].tolist() for row in range(len(marked))]
+    return {"path_accuracy": path_accuracy(model.taxonomy, gold, nodes[known]) or 0.0}
+
+
+def points_inside(model: nn.Module) -> bool:
+    """Whether every node point lies on its manifold."""
+    return all(
+        p.manifold.check_point_on_manifold(p)
+        for p in model.parameters()
+        if isinstance(p, ManifoldParameter)
+    )

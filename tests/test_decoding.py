@@ -1,0 +1,432 @@
+"""Decoding against the enumeration of every path of small random taxonomies."""
+
+import math
+from collections.abc import Iterator
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from hyperlm import decoding
+from hyperlm.decoding import (
+    Cuts,
+    Decoded,
+    Loss,
+    decode,
+    decode_threshold,
+    level_answers,
+    marginals,
+    path_scores,
+    raw_consistent,
+    top_k,
+)
+from hyperlm.errors import ModelError, OptionError
+from hyperlm.taxonomy import Taxonomy
+
+LOSSES: tuple[Loss, ...] = ("level", "path", "leaf")
+ATOL = {torch.float64: 1e-10, torch.float32: 2e-5}
+
+# Ragged, and a path may end at the inner node a.
+RAGGED = Taxonomy.from_paths([("a",), ("a", "b"), ("a", "c", "d"), ("e",), ("f", "g")])
+# The edges a -> d and b -> e skip levels; c has two parents.
+SKIPPING = Taxonomy.from_edges(
+    [("c", "a"), ("c", "b"), ("d", "c"), ("d", "a"), ("e", "d"), ("e", "b"), ("f", "b")],
+    terminals=["b"],
+)
+
+
+@st.composite
+def taxonomies(draw: st.DrawFn, *, tree: bool | None = None) -> Taxonomy:
+    """Up to nine nodes, ragged, with inner terminals; DAGs with skipped levels unless ``tree``."""
+    size = draw(st.integers(1, 9))
+    most = 1 if tree else 3
+    edges = [
+        (child, parent)
+        for child in range(1, size)
+        for parent in draw(st.lists(st.integers(0, child - 1), max_size=most, unique=True))
+    ]
+    ends = draw(st.lists(st.integers(0, size - 1), max_size=4))
+    return Taxonomy([f"n{i}" for i in range(size)], edges, ends)
+
+
+def random_logits(taxonomy: Taxonomy, seed: int, rows: int = 4) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return 2 * torch.randn(rows, len(taxonomy), generator=generator, dtype=torch.float64)
+
+
+seeds = st.integers(0, 10_000)
+law = settings(deadline=None)  # the first call of a torch function may take long
+
+
+# -- the oracle: definitions taken literally, one path at a time ------------------------------
+
+
+def all_paths(t: Taxonomy, end: int | None = None) -> list[tuple[int, ...]]:
+    """Every path from the root to a terminal, or to the node ``end``."""
+    ends = set(t.terminals.tolist()) if end is None else {end}
+
+    def below(path: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
+        if path and path[-1] in ends:
+            yield path
+        for child in t.children(path[-1] if path else -1):
+            yield from below((*path, int(child)))
+
+    return list(below(()))
+
+
+def cut(t: Taxonomy, level: int) -> list[int]:
+    """Members of the cut at ``level`` in the order of their numbers."""
+
+    def member(u: int) -> bool:
+        waits = any(t.depth[v] > level for v in t.children(u))
+        return bool(t.depth[u] == level or (t.depth[u] < level and (u in t.terminals or waits)))
+
+    return [u for u in range(len(t)) if member(u)]
+
+
+def members(t: Taxonomy, path: tuple[int, ...], levels: int) -> tuple[int, ...]:
+    """The deepest node of the path at or above each of the first ``levels`` levels."""
+    return tuple(max(u for u in path if t.depth[u] <= lv) for lv in range(1, levels + 1))
+
+
+def log_softmax(x: list[float], among: list[int], at: int) -> float:
+    return x[at] - math.log(sum(math.exp(x[u]) for u in among))
+
+
+def descendant_terminals(t: Taxonomy, node: int) -> list[int]:
+    return [int(u) for u in t.terminals if u == node or node in t.ancestors(int(u))]
+
+
+def score(t: Taxonomy, x: list[float], path: tuple[int, ...], loss: str, whole: bool) -> float:
+    """Score of one path; ``whole``: as a complete path, else only as far as its last node."""
+    if loss == "leaf":
+        ends = t.terminals.tolist()
+        below = [path[-1]] if whole else descendant_terminals(t, path[-1])
+        return math.log(sum(math.exp(log_softmax(x, ends, u)) for u in below))
+    if loss == "level":
+        levels = t.num_levels if whole else int(t.depth[path[-1]])
+        at = members(t, path, levels)
+        return sum(log_softmax(x, cut(t, lv), u) for lv, u in enumerate(at, 1))
+    total = 0.0
+    for parent, child in zip((-1, *path), path, strict=False):
+        total += log_softmax(x, choices(t, parent), child)
+    inner = len(t.children(path[-1])) > 0
+    return total + (log_softmax(x, choices(t, path[-1]), path[-1]) if whole and inner else 0.0)
+
+
+def choices(t: Taxonomy, node: int) -> list[int]:
+    stop = [node] if node >= 0 and node in t.terminals else []
+    return [*t.children(node).tolist(), *stop]
+
+
+def best_by_terminal(t: Taxonomy, x: list[float], loss: str) -> dict[int, float]:
+    best: dict[int, float] = {}
+    for path in all_paths(t):
+        best[path[-1]] = max(best.get(path[-1], -math.inf), score(t, x, path, loss, True))
+    return best
+
+
+def posterior(t: Taxonomy, x: list[float], loss: str) -> dict[int, float]:
+    best = best_by_terminal(t, x, loss)
+    total = sum(math.exp(s) for s in best.values())
+    return {u: math.exp(s) / total for u, s in best.items()}
+
+
+def as_path(row: Tensor) -> tuple[int, ...]:
+    """The nodes of a row of ``path_nodes``; padding must come last."""
+    nodes = [n for n in row.tolist() if n >= 0]
+    assert row.tolist() == nodes + [-1] * (len(row) - len(nodes))
+    return tuple(nodes)
+
+
+# -- laws -------------------------------------------------------------------------------------
+
+
+@law
+@given(taxonomies(), seeds)
+def test_cuts_are_the_levels_of_the_definition(t: Taxonomy, seed: int) -> None:
+    cuts, x = Cuts(t), random_logits(t, seed, 2)
+    log_probs = cuts.level_log_probs(x)
+    for level in range(1, t.num_levels + 1):
+        expected = cut(t, level)
+        assert cuts.members[level - 1].tolist() == expected
+        assert log_probs[level - 1].tolist() == [
+            pytest.approx([log_softmax(row, expected, u) for u in expected]) for row in x.tolist()
+        ]
+    assert cuts.members[-1].tolist() == t.terminals.tolist()
+    normalizers = [part.logsumexp(1) for part in cuts.level_logits(x)]
+    torch.testing.assert_close(cuts.level_normalizers(x), torch.stack(normalizers, 1))
+
+
+@law
+@given(taxonomies())
+def test_targets_are_positions_in_the_cuts(t: Taxonomy) -> None:
+    cuts = Cuts(t)
+    targets = cuts.targets(torch.arange(len(t))).tolist()
+    for node in range(len(t)):
+        path = tuple(t.path_nodes(node).tolist())
+        ends = node in t.terminals
+        for level in range(1, t.num_levels + 1):
+            if level <= t.depth[node] or ends:
+                expected = cut(t, level).index(members(t, path, level)[-1])
+            else:
+                expected = -100
+            assert targets[node][level - 1] == expected
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+@law
+@given(taxonomies(), seeds)
+def test_path_scores_are_the_best_of_all_paths(loss: Loss, t: Taxonomy, seed: int) -> None:
+    x = random_logits(t, seed, 2)
+    whole = path_scores(x, t, loss=loss)
+    prefix = path_scores(x, t, loss=loss, completed=False)
+    for row, logits in enumerate(x.tolist()):
+        best = best_by_terminal(t, logits, loss)
+        expected = [best.get(u, -math.inf) for u in range(len(t))]
+        assert whole[row].tolist() == pytest.approx(expected, abs=1e-9)
+        expected = [
+            max(score(t, logits, path, loss, False) for path in all_paths(t, u))
+            for u in range(len(t))
+        ]
+        assert prefix[row].tolist() == pytest.approx(expected, abs=1e-9)
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+@law
+@given(taxonomies(), seeds)
+def test_top_k_lists_all_terminals_by_their_best_path(loss: Loss, t: Taxonomy, seed: int) -> None:
+    x = random_logits(t, seed, 2)
+    found = top_k(x, t, 100, loss=loss)
+    assert found.nodes.shape == (2, len(t.terminals))
+    for row, logits in enumerate(x.tolist()):
+        prob = posterior(t, logits, loss)
+        best = best_by_terminal(t, logits, loss)
+        assert sorted(found.nodes[row].tolist()) == t.terminals.tolist()
+        assert found.prob[row].tolist() == pytest.approx(sorted(prob.values(), reverse=True))
+        for node, nodes in zip(found.nodes[row].tolist(), found.path_nodes[row], strict=True):
+            path = as_path(nodes)
+            assert path in all_paths(t)
+            assert path[-1] == node
+            assert score(t, logits, path, loss, True) == pytest.approx(best[node])
+    first = decode(x, t, loss=loss)
+    torch.testing.assert_close(first.log_prob, found.log_prob[:, 0])
+    assert torch.equal(first.nodes, found.nodes[:, 0])
+    assert torch.equal(first.path_nodes, found.path_nodes[:, 0])
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+@law
+@given(taxonomies(), seeds)
+def test_marginals_sum_the_posterior_below_each_node(loss: Loss, t: Taxonomy, seed: int) -> None:
+    x = random_logits(t, seed, 2)
+    found = marginals(x, t, loss=loss)
+    for row, logits in enumerate(x.tolist()):
+        prob = posterior(t, logits, loss)
+        expected = [sum(prob[u] for u in descendant_terminals(t, v)) for v in range(len(t))]
+        assert found[row].tolist() == pytest.approx(expected)
+    for child, parent in t.edges:
+        assert (found[:, parent] >= found[:, child] - 1e-12).all()
+
+
+@law
+@given(taxonomies(tree=True), seeds)
+def test_conditional_path_scores_of_a_tree_need_no_normalising(t: Taxonomy, seed: int) -> None:
+    x = random_logits(t, seed)
+    found = decode(x, t, loss="path")
+    scores = path_scores(x, t, loss="path")
+    torch.testing.assert_close(scores.exp().sum(1), torch.ones(4, dtype=torch.float64))
+    torch.testing.assert_close(scores.gather(1, found.nodes[:, None])[:, 0], found.log_prob)
+
+
+@law
+@given(taxonomies(), seeds)
+def test_raw_answers_are_consistent_where_they_are_the_members_of_a_path(
+    t: Taxonomy, seed: int
+) -> None:
+    x = random_logits(t, seed, 16)
+    answers = level_answers(x, t).tolist()
+    for logits, row in zip(x.tolist(), answers, strict=True):
+        assert row == [max(cut(t, lv), key=logits.__getitem__) for lv in range(1, t.num_levels + 1)]
+    legal = {members(t, path, t.num_levels) for path in all_paths(t)}
+    assert raw_consistent(x, t).tolist() == [tuple(row) in legal for row in answers]
+
+
+@law
+@given(taxonomies(), seeds)
+def test_consistent_raw_answers_are_the_decoded_path(t: Taxonomy, seed: int) -> None:
+    x = random_logits(t, seed, 16)
+    agree = raw_consistent(x, t)
+    assert torch.equal(level_answers(x, t)[agree, -1], decode(x, t).nodes[agree])
+
+
+@law
+@given(taxonomies(), seeds, st.floats(0, 1))
+def test_threshold_keeps_the_sure_start_of_the_path(
+    t: Taxonomy, seed: int, threshold: float
+) -> None:
+    x = random_logits(t, seed)
+    full, sure = decode(x, t), marginals(x, t)
+    short = decode_threshold(sure, full, threshold)
+    for row in range(len(x)):
+        kept: list[int] = []
+        for node in as_path(full.path_nodes[row]):
+            if sure[row, node] < threshold:
+                break
+            kept.append(node)
+        assert as_path(short.path_nodes[row]) == tuple(kept)
+        assert short.nodes[row] == (kept[-1] if kept else -1)
+        assert short.prob[row] == pytest.approx(float(sure[row, kept[-1]]) if kept else 1.0)
+
+
+def test_threshold_may_stop_at_the_root_or_nowhere() -> None:
+    x = torch.zeros(1, len(RAGGED))
+    full, sure = decode(x, RAGGED), marginals(x, RAGGED)
+    nowhere, root = decode_threshold(sure, full, 0.0), decode_threshold(sure, full, 1.0)
+    assert torch.equal(nowhere.path_nodes, full.path_nodes)
+    assert root.nodes.tolist() == [-1]
+    assert root.paths(RAGGED) == [()]
+    assert root.prob.tolist() == [1.0]
+
+
+@settings(max_examples=20, deadline=None)
+@given(taxonomies(), seeds)
+def test_chunks_change_nothing(t: Taxonomy, seed: int) -> None:
+    x = random_logits(t, seed, 7)
+    with pytest.MonkeyPatch.context() as patch:
+        whole = (decode(x, t).path_nodes, marginals(x, t), path_scores(x, t))
+        patch.setattr(decoding, "_CHUNK", 2 * len(t))
+        parts = (decode(x, t).path_nodes, marginals(x, t), path_scores(x, t))
+    for one, other in zip(whole, parts, strict=True):
+        torch.testing.assert_close(one, other)
+
+
+@pytest.mark.parametrize("t", [RAGGED, SKIPPING], ids=["tree", "dag"])
+@pytest.mark.parametrize("loss", LOSSES)
+class TestNumerics:
+    def test_shift_of_all_logits_changes_nothing(self, t: Taxonomy, loss: Loss) -> None:
+        x = random_logits(t, 0)
+        torch.testing.assert_close(marginals(x + 300, t, loss=loss), marginals(x, t, loss=loss))
+
+    def test_float32_and_half_precision(self, t: Taxonomy, loss: Loss) -> None:
+        half = random_logits(t, 1).bfloat16()
+        exact = path_scores(half.double(), t, loss=loss)
+        for x in (half, half.float()):
+            found = path_scores(x, t, loss=loss)
+            assert found.dtype == torch.float32
+            torch.testing.assert_close(found.double(), exact, atol=ATOL[torch.float32], rtol=1e-5)
+
+    def test_extreme_logits_stay_numbers(self, t: Taxonomy, loss: Loss) -> None:
+        x = random_logits(t, 2).float() * 1e4
+        assert marginals(x, t, loss=loss).isfinite().all()
+        assert not path_scores(x, t, loss=loss, completed=False).isnan().any()
+        assert (decode(x, t, loss=loss).prob <= 1).all()
+
+    def test_gradients(self, t: Taxonomy, loss: Loss) -> None:
+        x = random_logits(t, 3, 2).requires_grad_()
+        ends = torch.tensor(t.terminals)
+
+        def whole(logits: Tensor) -> Tensor:
+            return path_scores(logits, t, loss=loss)[:, ends]
+
+        def prefix(logits: Tensor) -> Tensor:
+            return path_scores(logits, t, loss=loss, completed=False)
+
+        assert torch.autograd.gradcheck(whole, (x,))
+        assert torch.autograd.gradcheck(prefix, (x,))
+
+    def test_masked_nodes_are_never_decoded(self, t: Taxonomy, loss: Loss) -> None:
+        for node in range(len(t)):
+            x = random_logits(t, node)
+            x[:, node] = -torch.inf
+            found = decode(x, t, loss=loss)
+            assert found.log_prob.isfinite().all()
+            if loss == "leaf":  # an inner node's own logit plays no part
+                assert (found.nodes != node).all()
+            else:
+                assert (found.path_nodes != node).all()
+            assert not marginals(x, t, loss=loss).isnan().any()
+            assert not path_scores(x, t, loss=loss, completed=False).isnan().any()
+
+    def test_no_rows(self, t: Taxonomy, loss: Loss) -> None:
+        x = torch.zeros(0, len(t))
+        assert decode(x, t, loss=loss).path_nodes.shape == (0, t.num_levels)
+        assert top_k(x, t, 2, loss=loss).nodes.shape == (0, 2)
+        assert marginals(x, t, loss=loss).shape == (0, len(t))
+        assert raw_consistent(x, t).shape == (0,)
+
+    def test_refusals(self, t: Taxonomy, loss: Loss) -> None:
+        x = torch.zeros(3, len(t))
+        x[1, 0], x[2, -1] = torch.nan, torch.inf
+        with pytest.raises(ModelError, match=r"2 rows .* NaN .* First rows: 1, 2\."):
+            decode(x, t, loss=loss)
+        x = torch.zeros(2, len(t))
+        x[1] = -torch.inf
+        for function in (decode, marginals):
+            with pytest.raises(ModelError, match=r"mask every path.* First rows: 1\."):
+                function(x, t, loss=loss)
+        with pytest.raises(ModelError, match=rf"\(3, 1\).*\(B, {len(t)}\)"):
+            decode(torch.zeros(3, 1), t, loss=loss)
+        with pytest.raises(ModelError, match="int64"):
+            decode(torch.zeros(3, len(t), dtype=torch.int64), t, loss=loss)
+        with pytest.raises(OptionError, match="k is 0"):
+            top_k(torch.zeros(3, len(t)), t, 0, loss=loss)
+
+
+def test_row_numbers_of_errors_count_through_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decoding, "_CHUNK", 2 * len(RAGGED))
+    x = torch.zeros(9, len(RAGGED))
+    x[7, 2] = torch.nan
+    with pytest.raises(ModelError, match=r"First rows: 7\."):
+        raw_consistent(x, RAGGED)
+
+
+def test_unknown_loss_and_bad_thresholds_are_refused() -> None:
+    x = torch.zeros(1, len(RAGGED))
+    for call in (
+        lambda: decode(x, RAGGED, loss="levels"),  # type: ignore[arg-type]
+        lambda: marginals(x, RAGGED, loss="levels"),  # type: ignore[arg-type]
+        lambda: path_scores(x, RAGGED, loss="levels"),  # type: ignore[arg-type]
+    ):
+        with pytest.raises(OptionError, match="use one of level, path, leaf"):
+            call()
+    full = decode(x, RAGGED)
+    for threshold in (-0.1, 1.1, math.nan):
+        with pytest.raises(OptionError, match=r"outside \[0, 1\]"):
+            decode_threshold(marginals(x, RAGGED), full, threshold)
+    with pytest.raises(ModelError, match="same texts"):
+        decode_threshold(torch.zeros(2, len(RAGGED)), full, 0.5)
+
+
+def test_cuts_serve_like_their_taxonomy() -> None:
+    x, cuts = random_logits(SKIPPING, 4), Cuts(SKIPPING)
+    assert cuts.to("cpu") is cuts
+    torch.testing.assert_close(marginals(x, cuts), marginals(x, SKIPPING))
+
+
+def test_cuts_move_once_and_whole() -> None:
+    moved = Cuts(SKIPPING).to("meta")
+    assert moved.to("meta") is moved
+    assert moved.members[0].device.type == "meta"
+    assert [part.shape for part in moved.level_logits(torch.empty(2, len(SKIPPING), device="meta"))]
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("t", [RAGGED, SKIPPING], ids=["tree", "dag"])
+@pytest.mark.parametrize("loss", LOSSES)
+def test_accelerator_agrees_with_cpu(t: Taxonomy, loss: Loss) -> None:
+    x = random_logits(t, 5, 64)
+    here, there = decode(x, t, loss=loss), decode(x.cuda(), t, loss=loss)
+    assert torch.equal(here.path_nodes, there.path_nodes.cpu())
+    torch.testing.assert_close(marginals(x, t, loss=loss), marginals(x.cuda(), t, loss=loss).cpu())
+    assert torch.equal(raw_consistent(x, t), raw_consistent(x.cuda(), t).cpu())
+
+
+def test_names_of_decoded_paths() -> None:
+    x = torch.full((1, len(RAGGED)), -5.0)
+    x[0, RAGGED.path_nodes(RAGGED.index(("a", "c", "d")))] = torch.tensor([5.0, 6.0, 7.0])
+    assert decode(x, RAGGED).paths(RAGGED) == [("a", "c", "d")]
+    assert top_k(x, RAGGED, 2).paths(RAGGED)[0][0] == ("a", "c", "d")
+    assert isinstance(top_k(x, RAGGED, 2), Decoded)
