@@ -108,7 +108,7 @@ def tiny_backbone(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def demo_like(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Folder of train.csv, val.csv, test.csv (text, l1, l2, l3): 8 leaves, 16 + 4 + 4 texts each."""
+    """Folder of train, val, test.csv (text, l1, l2, l3): 16 + 4 + 4 texts a leaf."""
     folder = tmp_path_factory.mktemp("demo_like")
     random = np.random.default_rng(0)
     for split, each in (("train", 16), ("val", 4), ("test", 4)):

@@ -278,7 +278,7 @@ def test_bad_layers_are_refused(layers, message):
 
 
 def test_a_backbone_that_is_nowhere_is_refused_with_the_ways_to_get_it(monkeypatch, tmp_path):
-    with pytest.raises(OptionError, match="cannot be loaded.*one of the short names minilm"):
+    with pytest.raises(OptionError, match=r"cannot be loaded.*one of the short names minilm"):
         load_backbone("nobody/nothing")
     with pytest.raises(OptionError, match=r"the folder has no config\.json"):
         load_backbone(str(tmp_path))
@@ -306,7 +306,7 @@ def test_a_missing_padding_token_is_taken_from_the_end_of_text(tmp_path, backbon
 
 
 def test_a_text_longer_than_the_backbone_reads_is_refused_at_the_start(backbone):
-    with pytest.raises(OptionError, match="--max-length 131: .*reads at most 130 tokens"):
+    with pytest.raises(OptionError, match=r"--max-length 131: .*reads at most 130 tokens"):
         HierarchicalLM.from_backbone(backbone("bert"), tree(), max_length=131)
 
 

@@ -129,7 +129,10 @@ def test_without_the_datasets_package_a_hub_id_is_explained(offline, monkeypatch
 
 
 @pytest.mark.skipif(not HAS_DATASETS, reason="the package datasets is not installed")
-def test_a_hub_id_offline_is_explained(offline):
+def test_a_hub_id_offline_is_explained(offline, monkeypatch):
+    import datasets
+
+    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", False)
     with pytest.raises(DataError, match=r"owner/name: .*does not answer.*HF_HUB_OFFLINE"):
         load_data("owner/name", label_columns=["label"])
 

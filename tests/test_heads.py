@@ -123,8 +123,8 @@ def test_points_lie_in_the_space_and_logits_are_distances(geometry, coordinates)
         for x in (out.points, nodes):
             form = x[:, 1:].square().sum(1) - x[:, 0].square()
             torch.testing.assert_close(form, torch.full_like(form, -1 / 2.0))
-    # Bias zero and temperature 5 at the start: logits are -5 dist, by the points the head reports.
-    expected = -5 * space.pairwise_dist(out.points, nodes)
+    # Biases start at zero: logits are distances, by the points that the head reports.
+    expected = -head.start_temperature * space.pairwise_dist(out.points, nodes)
     torch.testing.assert_close(out.logits, expected, atol=1e-4, rtol=1e-4)
 
 

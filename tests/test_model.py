@@ -165,7 +165,7 @@ def rewrite(folder, **changes):
 
 
 def test_a_folder_that_is_not_there(tmp_path):
-    with pytest.raises(ModelError, match="no such folder. Give the folder that 'hyperlm train"):
+    with pytest.raises(ModelError, match=r"no such folder\. Give the folder that 'hyperlm train"):
         load_model(tmp_path / "absent")
     (tmp_path / "file").write_text("")
     with pytest.raises(ModelError, match="no such folder"):
@@ -178,7 +178,7 @@ def test_a_folder_that_is_empty(tmp_path):
 
 
 def test_a_model_of_another_kind(tiny_backbone):
-    with pytest.raises(ModelError, match="a model of type 'bert', not of hyperlm.*--backbone"):
+    with pytest.raises(ModelError, match=r"a model of type 'bert', not of hyperlm.*--backbone"):
         load_model(tiny_backbone)
 
 
@@ -230,7 +230,7 @@ def test_weights_of_another_model(saved, tiny_backbone, tmp_path):
     other = tmp_path / "other"
     made(tiny_backbone, head={"dim": 16}).save_pretrained(other)
     shutil.copy(other / "model.safetensors", saved / "model.safetensors")
-    with pytest.raises(ModelError, match="the weights do not fit|cannot be loaded"):
+    with pytest.raises(ModelError, match=r"the weights do not fit|cannot be loaded"):
         load_model(saved)
     shutil.copy(tiny_backbone / "model.safetensors", saved / "model.safetensors")
     with pytest.raises(ModelError, match="the weights do not fit"):

@@ -33,13 +33,15 @@ def load_model(run: str | Path) -> HierarchicalLM:
     if folder.exists() or folder.is_absolute() or str(run).startswith("."):
         _check_folder(folder)
     try:
-        model, info = HierarchicalLM.from_pretrained(run, output_loading_info=True)
+        loaded = HierarchicalLM.from_pretrained(run, output_loading_info=True)
     except _BROKEN as error:
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ModelError(
             f"{run}: the model cannot be loaded ({first}). If the folder was copied, copy it "
             "again; otherwise train it anew with 'hyperlm train'."
         ) from error
+    model: HierarchicalLM = loaded[0]
+    info = loaded[1]
     missing = sorted(info["missing_keys"]) + sorted(str(key) for key in info["mismatched_keys"])
     if missing:
         raise ModelError(

@@ -8,7 +8,7 @@ import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -59,7 +59,7 @@ class HierarchicalLM(PreTrainedModel):
     base_model_prefix = "backbone"
     main_input_name = "input_ids"
     # The strict list survives bf16 and fp16 loading: geometry is float32 or wrong.
-    _keep_in_fp32_modules_strict: ClassVar[set[str]] = {"head"}
+    _keep_in_fp32_modules_strict = frozenset({"head"})  # type: ignore[assignment]
     _supports_sdpa = True
     _supports_flash_attn = True
     _supports_attention_backend = True
@@ -75,7 +75,8 @@ class HierarchicalLM(PreTrainedModel):
         self.backbone = (
             AutoModel.from_config(config.backbone_config) if backbone is None else backbone
         )
-        available = num_layers(config.backbone_config)
+        shape = self.backbone.config
+        available = num_layers(shape)
         resolve_layers(
             config.layers or [], num_levels=self.taxonomy.num_levels, available=available
         )
@@ -85,7 +86,7 @@ class HierarchicalLM(PreTrainedModel):
             )
         self.taps = tuple(sorted(set(config.layers or [])))
         tap_of_level = [self.taps.index(layer) for layer in config.layers or []]
-        hidden_size = config.backbone_config.get_text_config().hidden_size
+        hidden_size = shape.get_text_config().hidden_size
         self.head = build_head(
             (config.head or {}).get("kind", "points"),
             hidden_size=hidden_size,

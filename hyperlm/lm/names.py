@@ -23,6 +23,7 @@ __all__ = ["name_texts", "start_from_names"]
 
 _TEXTS = 2000  # enough for the principal components of a few hundred dimensions
 _NODE_RADIUS = 0.5
+_RIDGE = 0.1  # of the mean variance: as many texts as dimensions must not be fitted exactly
 
 
 def name_texts(taxonomy: Taxonomy) -> list[str]:
@@ -59,19 +60,50 @@ def start_from_names(model: HierarchicalLM, texts: Sequence[str], *, seed: int =
     length = model.config.max_length
     of_texts = pooled_features(model, tokenise(sample, model.tokenizer, length))
     of_names = pooled_features(model, tokenise(name_texts(model.taxonomy), model.tokenizer, length))
-    places = []
+    text = F.layer_norm(of_texts, (head.hidden_size,))  # (n, taps, D)
+    name = F.layer_norm(of_names, (head.hidden_size,))  # (N, taps, D)
+    # A name is far shorter than a text: each kind is centred on its own mean.
+    text_mean, name_mean = text.mean(0), name.mean(0)
+    text, name = text - text_mean, name - name_mean
+    # The deepest tap sets the space, and the others are fitted to it: one space for all levels.
+    deepest = head.tap_of_level[-1]
+    components = _principal(torch.cat([text[:, deepest], name[:, deepest]]), head.dim)
+    place = _gather(name[:, deepest] @ components.T, model.taxonomy)  # (N, d)
+    scale = _NODE_RADIUS / place.norm(dim=1).mean().clamp(min=torch.finfo(place.dtype).eps)
+    goal = torch.cat([text[:, deepest], name[:, deepest]]) @ components.T
     for tap, projection in enumerate(head.each_projection()):
-        text = F.layer_norm(of_texts[:, tap], (head.hidden_size,))
-        name = F.layer_norm(of_names[:, tap], (head.hidden_size,))
-        # A name is far shorter than a text: each kind is centred on its own mean.
-        components = _principal(torch.cat([text - text.mean(0), name - name.mean(0)]), head.dim)
-        place = (name - name.mean(0)) @ components.T  # (N, d)
-        scale = _NODE_RADIUS / place.norm(dim=1).mean().clamp(min=torch.finfo(place.dtype).eps)
-        projection.linear.weight.copy_(scale * components)
-        projection.linear.bias.copy_(-scale * components @ text.mean(0))
-        places.append(scale * place)
-    taps = torch.tensor(head.tap_of_level)[torch.as_tensor(model.taxonomy.depth - 1)]
-    head.set_node_tangents(torch.stack(places)[taps, torch.arange(len(model.taxonomy))])
+        weight = (
+            components
+            if tap == deepest
+            else _regression(torch.cat([text[:, tap], name[:, tap]]), goal)
+        )
+        projection.linear.weight.copy_(scale * weight)
+        projection.linear.bias.copy_(-scale * weight @ text_mean[tap])
+    head.set_node_tangents(scale * place)
+
+
+def _gather(place: Tensor, taxonomy: Taxonomy) -> Tensor:
+    """Move every inner node to the mean of its own name and its children, from the leaves up.
+
+    Means are shorter than what they are taken over, so general labels come to lie nearer the
+    origin than the special ones around them.
+    """
+    child, parent = torch.tensor(taxonomy.edges.T.copy())
+    place = place.clone()
+    for level in reversed(taxonomy.level_slices[:-1]):
+        here = (parent >= level.start) & (parent < level.stop)
+        total = torch.zeros_like(place).index_add(0, parent[here], place[child[here]])
+        count = torch.bincount(parent[here], minlength=len(place)).unsqueeze(1)
+        place[level] = ((place + total) / (1 + count))[level]
+    return place
+
+
+def _regression(rows: Tensor, goal: Tensor) -> Tensor:
+    """Ridge regression ``(d, D)`` of ``goal (n, d)`` on ``rows (n, D)``."""
+    rows, goal = rows.double(), goal.double()
+    gram = rows.T @ rows
+    ridge = _RIDGE * gram.diagonal().mean() * torch.eye(len(gram), dtype=gram.dtype)
+    return torch.linalg.solve(gram + ridge, rows.T @ goal).T.float()
 
 
 def _principal(rows: Tensor, dim: int) -> Tensor:
