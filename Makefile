@@ -18,7 +18,7 @@ setup: $(VENV)/.ready
 $(VENV)/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --upgrade pip
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[offline,gguf,test]'
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[offline,test]'
 	touch $@
 
 demo: setup

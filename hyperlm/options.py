@@ -1,6 +1,7 @@
 """The settings of a training run, in one place: the command fills them, a run folder keeps them."""
 
 import json
+import math
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -78,11 +79,17 @@ class TrainingOptions:
             "head_learning_rate", "point_learning_rate", "max_grad_norm",
         )  # fmt: skip
         for name in positive:
-            if not getattr(self, name) > 0:
-                raise OptionError(f"{_flag(name)} {getattr(self, name)}: must be greater than 0.")
+            if not 0 < getattr(self, name) < math.inf:
+                raise OptionError(
+                    f"{_flag(name)} {getattr(self, name)}: must be greater than 0 and finite."
+                )
         for name in ("cone_weight", "text_cone_weight", "weight_decay", "patience"):
-            if not getattr(self, name) >= 0:
-                raise OptionError(f"{_flag(name)} {getattr(self, name)}: must not be negative.")
+            if not 0 <= getattr(self, name) < math.inf:
+                raise OptionError(
+                    f"{_flag(name)} {getattr(self, name)}: must be finite and not negative."
+                )
+        if not 0 <= self.seed < 2**32:
+            raise OptionError(f"--seed {self.seed}: give a number from 0 to {2**32 - 1}.")
         for name in ("dropout", "warmup", "val_fraction"):
             if not 0 <= getattr(self, name) < 1:
                 raise OptionError(f"{_flag(name)} {getattr(self, name)}: must lie in [0, 1).")
@@ -107,6 +114,16 @@ class TrainingOptions:
                 "--freeze and --lora exclude each other: one trains nothing of the backbone, "
                 "the other adapters inside it. Give one."
             )
+        if self.freeze and self.gradient_checkpointing:
+            raise OptionError(
+                "--gradient-checkpointing saves memory in the backward pass of the backbone; with "
+                "--freeze there is none. Leave one out."
+            )
+        flat = "--head linear" if self.head == "linear" else "--geometry euclidean"
+        if (self.head == "linear" or self.geometry == "euclidean") and (
+            self.learn_curvature or self.curvature != 1.0
+        ):
+            raise OptionError(f"--curvature and --learn-curvature mean nothing with {flat}.")
         if self.head == "linear" and (self.cone_weight or self.text_cone_weight):
             raise OptionError(
                 "--cone-weight needs --head points: a linear head has no points to put in cones."

@@ -89,7 +89,7 @@ def train(
     check_trainable(bundle)
     if record is not None:
         _check_same_data(bundle, record, folder.shown)
-    model = build_model(options, bundle)
+    model = build_model(options, bundle, progress=progress)
     if chief:
         _check_space(model, folder, options)
         record = _begin(folder, options, bundle, merge, record)
@@ -136,7 +136,9 @@ def load_run_data(options: TrainingOptions, splits: Sequence[str] = SPLITS) -> D
     )
 
 
-def build_model(options: TrainingOptions, bundle: DataBundle) -> HierarchicalLM:
+def build_model(
+    options: TrainingOptions, bundle: DataBundle, *, progress: bool = False
+) -> HierarchicalLM:
     """The model a run starts from, the same for the same options and data."""
     set_seed(options.seed)
     model = HierarchicalLM.from_backbone(
@@ -152,7 +154,10 @@ def build_model(options: TrainingOptions, bundle: DataBundle) -> HierarchicalLM:
     if options.init == "names" and options.head == "points":
         from hyperlm.lm.names import start_from_names
 
-        start_from_names(model, bundle.split("train").texts, seed=options.seed)
+        # Some thousand texts go through the backbone: on the GPU, if there is one.
+        model.to("cuda" if torch.cuda.is_available() else "cpu")  # type: ignore[arg-type]
+        texts = bundle.split("train").texts
+        start_from_names(model, texts, seed=options.seed, progress=progress)
     return model
 
 

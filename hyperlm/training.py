@@ -24,6 +24,10 @@ from transformers import (
     TrainingArguments,
     set_seed,
 )
+from transformers.integrations.integration_utils import (
+    TensorBoardCallback,
+    get_available_reporting_integrations,
+)
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from hyperlm.checkpoints import epochs_if_stopped_early, last_checkpoint, relocate
@@ -42,7 +46,6 @@ from hyperlm.lm.batches import (
     pooled_features,
     tokenise,
 )
-from hyperlm.manifolds import ManifoldParameter
 from hyperlm.metrics import path_accuracy
 from hyperlm.optim import build_optimizer, clip_gradients
 from hyperlm.options import TrainingOptions
@@ -226,6 +229,10 @@ def fit(
         compute_metrics=functools.partial(_val_figures, model) if has_val else None,
         preprocess_logits_for_metrics=functools.partial(_decoded, model.head.loss_kind, model),
     )
+    for callback in trainer.callback_handler.callbacks:
+        # Its own choice lies among the checkpoints, which are deleted at the end.
+        if isinstance(callback, TensorBoardCallback) and callback.logging_dir is None:
+            callback.logging_dir = str(folder / "tensorboard")
     # One bar and one log: ours.
     trainer.remove_callback(ProgressCallback)
     trainer.remove_callback(PrinterCallback)
@@ -235,7 +242,17 @@ def fit(
     return trainer
 
 
+def _check_report_to(name: str) -> None:
+    there = ("none", "all", *sorted(get_available_reporting_integrations()))
+    if name not in there:
+        raise OptionError(
+            f"--report-to {name!r} is unknown, or its package is not installed; what can be used "
+            f"here is {', '.join(there)}. For TensorBoard: pip install tensorboard."
+        )
+
+
 def _arguments(options: TrainingOptions, folder: Path, *, has_val: bool) -> TrainingArguments:
+    _check_report_to(options.report_to)
     probe = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     precision = resolve_precision(options.precision, probe)
     strategy = "epoch" if has_val else "no"
@@ -255,6 +272,8 @@ def _arguments(options: TrainingOptions, folder: Path, *, has_val: bool) -> Trai
         fp16=precision == torch.float16 and not options.freeze,
         use_cpu=probe.type == "cpu",
         ddp_backend="gloo" if probe.type == "cpu" and launched else None,
+        # Poolers and the layers above the last tap have no gradient; a head uses all it has.
+        ddp_find_unused_parameters=not options.freeze,
         eval_strategy=strategy,
         save_strategy="epoch",
         # The last beside the best: a run stopped after its last epoch then has nothing to repeat.
@@ -293,12 +312,3 @@ def _val_figures(model: HierarchicalLM, prediction: EvalPrediction) -> dict[str,
         rows, ends, _ = gold_ends(marked, model.head.cuts(marked.device))
         gold = [ends[rows == row].tolist() for row in range(len(marked))]
     return {"path_accuracy": path_accuracy(model.taxonomy, gold, nodes[known]) or 0.0}
-
-
-def points_inside(model: nn.Module) -> bool:
-    """Whether every node point lies on its manifold."""
-    return all(
-        p.manifold.check_point_on_manifold(p)
-        for p in model.parameters()
-        if isinstance(p, ManifoldParameter)
-    )

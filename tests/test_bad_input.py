@@ -174,6 +174,7 @@ def test_empty_texts_are_answered_and_flagged(run: Path, tmp_path: Path) -> None
         (["--freeze", "--lora", "4"], "exclude each other"),
         (["--lora", "0"], "the rank must be at least 1"),
         (["--merge"], "needs --lora"),
+        (["--report-to", "nobody"], "--report-to 'nobody' is unknown"),
         (["--max-length", "4096"], "reads at most 128 tokens"),
         (["--backbone", "nobody/nothing"], "--backbone nobody/nothing: cannot be loaded"),
         (["--cone-weight", "1", "--head", "linear"], "--cone-weight needs --head points"),

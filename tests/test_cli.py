@@ -240,6 +240,15 @@ def test_evaluate_names_other_columns(command: Command, run: Path, tmp_path: Pat
     assert json.loads(result.stdout)["n"] == 3
 
 
+def test_evaluate_takes_the_columns_of_the_training_data(
+    command: Command, run: Path, demo_like: Path, tmp_path: Path
+) -> None:
+    """Other columns are no levels: a table that predict wrote can be measured."""
+    command("predict", run, "--input", demo_like / "test.csv", "--output", tmp_path / "out.csv")
+    result = command("evaluate", run, "--data", tmp_path / "out.csv", "--json")
+    assert json.loads(result.stdout)["n"] == 32
+
+
 def test_a_table_that_was_divided_is_divided_again(
     command: Command, settings: list[str], demo_like: Path, tmp_path: Path
 ) -> None:

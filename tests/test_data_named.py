@@ -34,7 +34,7 @@ def offline(monkeypatch):
 
     monkeypatch.delenv("HYPERLM_DATA", raising=False)
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", absent)
-    monkeypatch.setattr(named, "_hub_answers", lambda: False)
+    monkeypatch.setattr(named, "hub_answers", lambda: False)
 
 
 # -- the folder HYPERLM_DATA names -----------------------------------------------------------
@@ -107,7 +107,7 @@ def test_dbpedia_comes_from_the_hub(tmp_path, offline, monkeypatch):
         write_rows(tmp_path / file, ROWS)
         return str(tmp_path / file)
 
-    monkeypatch.setattr(named, "_hub_answers", lambda: True)
+    monkeypatch.setattr(named, "hub_answers", lambda: True)
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
     assert len(load_data("dbpedia").train) == 12
     assert asked == [
@@ -117,7 +117,7 @@ def test_dbpedia_comes_from_the_hub(tmp_path, offline, monkeypatch):
 
 
 def test_a_hub_that_fails_midway_is_explained(offline, monkeypatch):
-    monkeypatch.setattr(named, "_hub_answers", lambda: True)
+    monkeypatch.setattr(named, "hub_answers", lambda: True)
     with pytest.raises(DataError, match=r"nor to be had now.*HYPERLM_DATA"):
         load_data("dbpedia")
 
@@ -147,7 +147,7 @@ def test_hub_data_sets_give_class_names_and_splits(offline, monkeypatch):
     table = datasets.Dataset.from_dict(
         {"text": list("abcdefgh"), "kind": [0, 1] * 4}, features=features
     )
-    monkeypatch.setattr(named, "_hub_answers", lambda: True)
+    monkeypatch.setattr(named, "hub_answers", lambda: True)
     monkeypatch.setattr(
         datasets, "load_dataset", lambda name: {"train": table, "validation": table}
     )

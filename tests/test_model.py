@@ -254,7 +254,7 @@ def test_a_missing_tokenizer(saved):
 
 
 def test_a_name_that_is_no_folder_is_looked_up_and_not_found():
-    with pytest.raises(ModelError, match="nobody/nothing: the model cannot be loaded"):
+    with pytest.raises(ModelError, match="nobody/nothing: no such folder here, and the Hugging"):
         load_model("nobody/nothing")
 
 

@@ -174,6 +174,15 @@ def test_a_split_that_is_absent_is_null(
     assert metrics["val"]["n"] == 32
 
 
+def test_logs_for_tensorboard_outlive_the_checkpoints(
+    settings: dict[str, Any], tmp_path: Path
+) -> None:
+    options = TrainingOptions(**settings | {"epochs": 1, "report_to": "tensorboard"})
+    train(options, tmp_path / "run", progress=False)
+    assert {path.name for path in (tmp_path / "run").iterdir()} == FILES | {"tensorboard"}
+    assert list((tmp_path / "run" / "tensorboard").glob("events.*"))
+
+
 # -- seeds -----------------------------------------------------------------------------------
 
 

@@ -77,7 +77,7 @@ def _texts(
     """The texts to measure on; those of the run itself are divided as the run divided them."""
     from hyperlm.data import load_data, read_labelled
 
-    options, source = _trained_on(run)
+    options, source = trained_on(run)
     own = data is None or (not columns and _same_table(data, source))
     if data is None and options is None:
         raise DataError(
@@ -86,7 +86,14 @@ def _texts(
         )
     if not own:
         assert data is not None
-        return read_labelled(data, taxonomy=taxonomy, split=split, **columns)
+        usual = source.get("columns")
+        return read_labelled(
+            data,
+            taxonomy=taxonomy,
+            split=split,
+            trained_on=(usual["text"], usual["labels"]) if usual else None,
+            **({"path_separator": options.path_separator} if options else {}) | columns,
+        )
     given = {
         "text_column": options.text_column,
         "label_columns": options.label_columns,
@@ -119,7 +126,7 @@ def _texts(
     return bundle.split(split)
 
 
-def _trained_on(run: str) -> tuple[Any, dict[str, Any]]:
+def trained_on(run: str) -> tuple[Any, dict[str, Any]]:
     """Options and data record of the run, if the folder has them."""
     from hyperlm.options import TrainingOptions
     from hyperlm.runfolder import RECORD, read_record

@@ -24,11 +24,13 @@ def results_table(metrics: dict[str, Any], console: Console) -> None:
     if not rows:
         console.print("The data has neither a val nor a test split, so there are no results.")
         return
-    table = Table(title="Results (percent, after path decoding)", title_justify="left")
+    table = Table()
     for number, name in enumerate(header):
-        table.add_column(name, justify="right" if number else "left")
+        table.add_column(_escaped(name), justify="right" if number else "left")
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*map(_escaped, row))
+    # Above the table rather than its title, which would be folded to the table's width.
+    console.print("Results (percent, after path decoding)", style="italic")
     console.print(table)
 
 

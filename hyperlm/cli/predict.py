@@ -71,13 +71,17 @@ def predict(
     if input is not None and output is not None:
         _check_files(input, output)
     from hyperlm.classifier import load
+    from hyperlm.cli.evaluate import trained_on
     from hyperlm.data import choose_text_column, read_columns
     from hyperlm.progress import quiet_libraries
 
     quiet_libraries()
     column = ""
     if input is not None:
-        column = choose_text_column(read_columns(input), text_column, table=str(input))
+        there = read_columns(input)
+        usual = trained_on(run)[1].get("columns", {}).get("text")
+        wanted = usual if text_column is None and usual in there else text_column
+        column = choose_text_column(there, wanted, table=str(input))
     model = load(run, batch_size=batch_size)
     if input is not None and output is not None:
         document = _table(model, input, output, column, top_k, threshold, prefix)

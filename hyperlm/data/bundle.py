@@ -128,8 +128,13 @@ def read_labelled(
     text_column: str | None = None,
     label_columns: Sequence[str] | None = None,
     path_separator: str = " > ",
+    trained_on: tuple[str, Sequence[str]] | None = None,
 ) -> LabelledTexts:
     """Read labelled texts for a saved model: every row of a file, or one split of a data set.
+
+    Args:
+        trained_on: Text and label columns of the training data, taken where no others are named
+            and the table has them: it may hold more columns than that.
 
     Raises:
         DataError: Also for labels that ``taxonomy`` lacks, all of them in one message.
@@ -142,6 +147,12 @@ def read_labelled(
             f"{found.name}: there is no {split} split, only {', '.join(found.tables)}. Choose "
             "one of these with --split, or give a file."
         )
+    if trained_on is not None:
+        _, row = next(iter(table.rows))
+        text, labels = trained_on
+        text_column = text if text_column is None and text in row else text_column
+        if label_columns is None and set(labels) <= row.keys():
+            label_columns = labels
     columns, _ = _columns(table, text_column, label_columns, path_separator)
     texts = read_labels(table, columns)
     gold_nodes(texts, taxonomy)

@@ -20,7 +20,7 @@ from hyperlm.data.table import FORMATS, Row, Table, file_table
 from hyperlm.data.wos import original_folder, original_table
 from hyperlm.errors import DataError
 
-__all__ = ["NAMED_SETS", "Located", "locate"]
+__all__ = ["NAMED_SETS", "Located", "hub_answers", "locate"]
 
 NAMED_SETS = ("demo", "dbpedia", "wos")
 DBPEDIA_REPO = "DeveloperOats/DBPedia_Classes"
@@ -121,7 +121,7 @@ def _folder(folder: Path, name: str, kind: str) -> Located:
     return Located(name, kind, tables, files, trees[0] if trees else None)
 
 
-def _hub_answers() -> bool:
+def hub_answers() -> bool:
     """Whether the hub can be reached, by one short try: the library's own retries take minutes."""
     from huggingface_hub import constants
     from huggingface_hub.utils import get_session
@@ -152,7 +152,7 @@ def _dbpedia_from_hub() -> dict[str, Path]:
     except LocalEntryNotFoundError:
         pass  # not downloaded before
     try:
-        if not _hub_answers():
+        if not hub_answers():
             raise OSError("the hub does not answer")
         return fetch(cached=False)
     except Exception as error:  # of whichever HTTP library; all mean "not to be had"
@@ -174,7 +174,7 @@ def _hub_tables(name: str) -> dict[str, Table]:
         )
     import datasets
 
-    if not datasets.config.HF_HUB_OFFLINE and not _hub_answers():
+    if not datasets.config.HF_HUB_OFFLINE and not hub_answers():
         raise DataError(
             f"{name}: no such file or folder here, and the Hugging Face hub does not answer. "
             "Connect to the network, set HF_HUB_OFFLINE=1 to use a copy downloaded before, or "

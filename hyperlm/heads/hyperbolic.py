@@ -58,7 +58,8 @@ class HyperbolicHead(HierarchicalHead):
             origin in Riemannian length, exact at any radius; ``native``: coordinates of the ball
             or the hyperboloid. See ``docs/decisions/0003-point-coordinates.md``.
         init: ``tree`` (from the taxonomy, near the origin) or ``random``.
-        init_step: distance between a parent and its child at the start, for ``init="tree"``.
+        init_step: distance between a parent and its child at the start, for ``init="tree"``; by
+            default 0.3, and less in trees of more than three levels, so that all start within 1.
         temperature: start of the factor on the distances, one per level, learned.
         max_radius: texts farther out than this are moved back to it before measuring.
         cone_weight: weight of the entailment-cone loss on pairs of nodes.
@@ -79,7 +80,7 @@ class HyperbolicHead(HierarchicalHead):
         loss: Loss = "level",
         tap_of_level: Sequence[int] | None = None,
         init: Literal["tree", "random"] = "tree",
-        init_step: float = 0.3,
+        init_step: float | None = None,
         temperature: float = 10.0,
         dropout: float = 0.1,
         start_radius: float = 0.5,
@@ -122,7 +123,8 @@ class HyperbolicHead(HierarchicalHead):
             seed=seed,
         )
         self.geometry, self.coordinates = geometry, coordinates
-        self.init, self.init_step, self.start_temperature = init, init_step, temperature
+        self.init, self.start_temperature = init, temperature
+        self.init_step = min(0.3, 1 / taxonomy.num_levels) if init_step is None else init_step
         self.start_curvature = float(curvature)
         if learn_curvature and geometry != "euclidean":
             low, high = CURVATURE_BOUNDS

@@ -19,6 +19,7 @@ from transformers.models.auto.modeling_auto import (
 )
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
+from hyperlm.data.named import hub_answers
 from hyperlm.errors import ModelError, OptionError
 
 __all__ = [
@@ -89,14 +90,21 @@ def resolve_backbone(name: str) -> BackboneSource:
                     return BackboneSource(name, str(folder), {"gguf_file": files[0].name})
             elif (folder / "config.json").is_file():
                 return BackboneSource(name, str(folder))
-        return BackboneSource(name, entry.hub_id)
+        return _from_hub(name, entry.hub_id)
     if Path(name).is_dir() and not Path(name, "config.json").is_file():
         raise OptionError(
             f"--backbone {name}: the folder has no config.json, so it is not a saved model. "
             "Give a folder written by save_pretrained, a hub id such as bert-base-uncased, or one "
             f"of the short names {', '.join(SHORT_NAMES)}."
         )
-    return BackboneSource(name, name)
+    return _from_hub(name, name)
+
+
+def _from_hub(name: str, location: str) -> BackboneSource:
+    """A folder or hub id; where the hub is silent only what was downloaded before is tried."""
+    # The library tries for a minute before it gives up.
+    cached = not Path(location).is_dir() and not hub_answers()
+    return BackboneSource(name, location, {"local_files_only": True} if cached else {})
 
 
 def load_backbone(name: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
@@ -109,7 +117,13 @@ def load_backbone(name: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     source = resolve_backbone(name)
     try:
         # SDPA is chosen where the architecture has it; remote code is never run.
-        model = AutoModel.from_pretrained(source.location, dtype="float32", **source.options)
+        model = AutoModel.from_pretrained(
+            source.location,
+            dtype="float32",
+            # The look for an adapter beside the model has options of its own.
+            adapter_kwargs={k: v for k, v in source.options.items() if k == "local_files_only"},
+            **source.options,
+        )
     except (OSError, ValueError, ImportError) as error:
         raise OptionError(_cannot_load(source, error)) from error
     return model, load_tokenizer(name)

@@ -6,6 +6,7 @@ from pathlib import Path
 from safetensors import SafetensorError
 from transformers import AutoTokenizer
 
+from hyperlm.data.named import hub_answers
 from hyperlm.errors import ModelError
 from hyperlm.lm.model import HierarchicalLM
 
@@ -32,10 +33,20 @@ def load_model(run: str | Path) -> HierarchicalLM:
     folder = Path(run)
     if folder.exists() or folder.is_absolute() or str(run).startswith("."):
         _check_folder(folder)
+    # The library tries a silent hub for a minute; what was downloaded before loads without it.
+    cached = not folder.exists() and not hub_answers()
     try:
-        loaded = HierarchicalLM.from_pretrained(run, output_loading_info=True)
+        loaded = HierarchicalLM.from_pretrained(
+            run, output_loading_info=True, local_files_only=cached
+        )
     except _BROKEN as error:
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        if not folder.exists():
+            raise ModelError(
+                f"{run}: no such folder here, and the Hugging Face hub "
+                f"{'does not answer' if cached else f'gave no model of that name ({first})'}. Give "
+                "the folder that 'hyperlm train --output' wrote, or a hub id."
+            ) from error
         raise ModelError(
             f"{run}: the model cannot be loaded ({first}). If the folder was copied, copy it "
             "again; otherwise train it anew with 'hyperlm train'."
@@ -51,7 +62,9 @@ def load_model(run: str | Path) -> HierarchicalLM:
         )
     try:
         # With the configuration at hand the library does not guess one, and does not warn.
-        model.tokenizer = AutoTokenizer.from_pretrained(run, config=model.config)
+        model.tokenizer = AutoTokenizer.from_pretrained(
+            run, config=model.config, local_files_only=cached
+        )
     except (OSError, ValueError) as error:
         raise ModelError(
             f"{run}: the tokenizer beside the model cannot be loaded ({error}). Copy the tokenizer "

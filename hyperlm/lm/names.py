@@ -43,12 +43,15 @@ def _in_words(name: str) -> str:
 
 
 @torch.no_grad()
-def start_from_names(model: HierarchicalLM, texts: Sequence[str], *, seed: int = 0) -> None:
+def start_from_names(
+    model: HierarchicalLM, texts: Sequence[str], *, seed: int = 0, progress: bool = False
+) -> None:
     """Set projection and node points from the label names, in place.
 
     Args:
         model: with a :class:`HyperbolicHead`.
         texts: training texts, for the principal components; a seeded sample is used.
+        progress: show a bar.
     Raises:
         OptionError: the head has no points.
     """
@@ -58,8 +61,11 @@ def start_from_names(model: HierarchicalLM, texts: Sequence[str], *, seed: int =
     order = torch.randperm(len(texts), generator=torch.Generator().manual_seed(seed))
     sample = [texts[int(i)] for i in order[:_TEXTS]]
     length = model.config.max_length
-    of_texts = pooled_features(model, tokenise(sample, model.tokenizer, length))
-    of_names = pooled_features(model, tokenise(name_texts(model.taxonomy), model.tokenizer, length))
+    names = name_texts(model.taxonomy)
+    of_texts, of_names = (
+        pooled_features(model, tokenise(part, model.tokenizer, length), progress=progress)
+        for part in (sample, names)
+    )
     text = F.layer_norm(of_texts, (head.hidden_size,))  # (n, taps, D)
     name = F.layer_norm(of_names, (head.hidden_size,))  # (N, taps, D)
     # A name is far shorter than a text: each kind is centred on its own mean.
