@@ -28,11 +28,12 @@ ORDER = (
         "label_sets",
         "metrics",
         "data",
+        "embedding",
         "optim",
         "options",
     },
     {"lm"},
-    {"classifier", "training", "progress", "checkpoints", "runfolder", "card"},
+    {"classifier", "training", "progress", "checkpoints", "runfolder", "run_texts", "card"},
     {"experiments", "viz"},
     {"run", "cli", "__main__"},
 )

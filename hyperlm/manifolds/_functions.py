@@ -14,6 +14,7 @@ from torch import Tensor
 
 __all__ = ["arsinhc", "artanhc", "dot", "exactly", "norm", "sinhc", "tanhc", "wide_dtype"]
 
+_BLOCK = 1 << 15  # elements of a block: 256 KiB of float64
 _SMALL = 1e-3  # below this the two-term series is exact to 1e-14
 
 
@@ -22,10 +23,19 @@ def wide_dtype(x: Tensor) -> torch.dtype:
 
 
 def exactly(method: Callable[..., Any]) -> Callable[..., Any]:
-    """Run a method under the precision rule. Its tensors may come positionally or by keyword."""
+    """Run a method under the precision rule. Its tensors may come positionally or by keyword.
+
+    The method must treat rows independently: large tables pass through it in blocks of rows where
+    nothing is differentiated, so that its float64 temporaries stay in the cache.
+    """
 
     @functools.wraps(method)
     def run(self: Any, *args: Any, **kwargs: Any) -> Any:
+        if _is_large_table((*args, *kwargs.values())):
+            return _by_blocks(functools.partial(whole, self), args, kwargs)
+        return whole(self, *args, **kwargs)
+
+    def whole(self: Any, *args: Any, **kwargs: Any) -> Any:
         tensors = [a for a in (*args, *kwargs.values()) if isinstance(a, Tensor)]
         narrow = torch.float32
         for tensor in tensors:
@@ -34,13 +44,50 @@ def exactly(method: Callable[..., Any]) -> Callable[..., Any]:
         wide = wide_dtype(tensors[0])
         args = tuple(a.to(wide) if isinstance(a, Tensor) else a for a in args)
         kwargs = {k: a.to(wide) if isinstance(a, Tensor) else a for k, a in kwargs.items()}
-        with torch.autocast(tensors[0].device.type, enabled=False):
+        device = tensors[0].device.type
+        if torch.is_autocast_enabled(device):
+            with torch.autocast(device, enabled=False):
+                result = method(self, *args, **kwargs)
+        else:
             result = method(self, *args, **kwargs)
         if isinstance(result, tuple):
             return tuple(r.to(narrow) for r in result)
         return result.to(narrow)
 
     return run
+
+
+def _is_large_table(args: tuple[Any, ...]) -> bool:
+    """Whether all tensors are matrices of one shape, on the CPU, with many rows and no gradient."""
+    if torch.compiler.is_compiling():
+        return False
+    tensors = [a for a in args if isinstance(a, Tensor)]
+    first = tensors[0]
+    return (
+        first.dim() == 2
+        and first.numel() > _BLOCK
+        and first.device.type == "cpu"
+        and all(t.shape == first.shape for t in tensors)
+        and not (torch.is_grad_enabled() and any(t.requires_grad for t in tensors))
+    )
+
+
+def _by_blocks(method: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    first = next(a for a in (*args, *kwargs.values()) if isinstance(a, Tensor))
+    step = max(1, _BLOCK // first.shape[1])
+    results: tuple[Tensor, ...] = ()
+    for start in range(0, len(first), step):
+        rows = slice(start, start + step)
+        part = method(
+            *(a[rows] if isinstance(a, Tensor) else a for a in args),
+            **{k: a[rows] if isinstance(a, Tensor) else a for k, a in kwargs.items()},
+        )
+        parts = part if isinstance(part, tuple) else (part,)
+        if not results:
+            results = tuple(p.new_empty((len(first), *p.shape[1:])) for p in parts)
+        for result, p in zip(results, parts, strict=True):
+            result[rows] = p
+    return results if isinstance(part, tuple) else results[0]
 
 
 def norm(x: Tensor) -> Tensor:

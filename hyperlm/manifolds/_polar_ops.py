@@ -24,7 +24,7 @@ __all__ = ["RADIUS_CAP", "paired", "pairwise"]
 RADIUS_CAP = 170.0
 """Radii (times sqrt(c)) are taken to be at most this: X**2 must stay below the float64 maximum."""
 
-_TILE = 1 << 16  # elements of the result per tile: half a MiB of float64 each on a CPU
+_TILE = 1 << 15  # elements of the result per tile: 256 KiB of float64 each on a CPU
 _TILE_DEVICE = 1 << 24
 _PAIR_ELEMENTS = 1 << 17  # pairs times dimension handled at once by the exact path
 

@@ -18,7 +18,10 @@ from torch import Tensor
 
 from hyperlm.errors import OffManifoldError, OptionError
 from hyperlm.manifolds import polar
-from hyperlm.manifolds._functions import norm, wide_dtype
+from hyperlm.manifolds._functions import exactly, norm, wide_dtype
+from hyperlm.manifolds._triangle import Step, radius_and_direction
+from hyperlm.manifolds.mean import polar_mean
+from hyperlm.manifolds.sampling import volume_radii
 
 with warnings.catch_warnings():
     # geoopt decorates about 70 functions with torch.jit.script, which torch deprecates at import.
@@ -137,20 +140,36 @@ class Geometry(Manifold):
     def retr_transp(self, x: Tensor, u: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         """The optimisers' step together with their momentum: ``(retr(x, u), v carried there)``.
 
-        Both in float64 until the end. Rounding the new point first would, far out, move it sideways
-        by more than the step, and turn the momentum as if it had travelled there.
+        One triangle gives both, in polar form and in float64 until the end. Far out the models' own
+        formulas subtract numbers of size ``exp(2 radius)``; and rounding the new point first would
+        move it sideways by more than the step, and turn the momentum as if it had travelled there.
         """
-        limit, wide = self.radius_limit(x.dtype), wide_dtype(x)
-        narrow = torch.promote_types(x.dtype, torch.float32)
-        y = self._pull(self.expmap(x.to(wide), u.to(wide)), limit)
-        return y.to(narrow), self.transp(x.to(wide), y, v.to(wide)).to(narrow)
+        return self._retr_transp(x, u, v, self.radius_limit(x.dtype))
+
+    @exactly
+    def _retr_transp(self, x: Tensor, u: Tensor, v: Tensor, limit: float) -> tuple[Tensor, Tensor]:
+        s = self._scale(x)
+        a, p = radius_and_direction(s * self.to_polar(x))
+        step = Step(a, p, s * self._to_frame(a, p, u))
+        b = step.radius.clamp_max(s * limit)
+        q = step.towards(step.angle)
+        moved = step.carried(self._to_frame(a, p, v))
+        return self.from_polar(b * q / s), self._from_frame(b, q, moved)
+
+    @abstractmethod
+    def _to_frame(self, a: Tensor, p: Tensor, w: Tensor) -> Tensor:
+        """A tangent vector at scaled radius ``a`` and direction ``p``, in the carried frame.
+
+        That is the orthonormal frame of :mod:`hyperlm.manifolds._triangle`, ``(..., d)``.
+        """
+
+    @abstractmethod
+    def _from_frame(self, b: Tensor, q: Tensor, w: Tensor) -> Tensor:
+        """Inverse of ``_to_frame``: back to the coordinates of the geometry."""
 
     def expmap_transp(self, x: Tensor, u: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         """``(expmap(x, u), v carried there)``."""
-        wide = wide_dtype(x)
-        narrow = torch.promote_types(x.dtype, torch.float32)
-        y = self.expmap(x.to(wide), u.to(wide))
-        return y.to(narrow), self.transp(x.to(wide), y, v.to(wide)).to(narrow)
+        return self._retr_transp(x, u, v, math.inf)
 
     def transp_follow_retr(self, x: Tensor, u: Tensor, v: Tensor) -> Tensor:
         """``v`` carried along the step ``retr(x, u)``."""
@@ -176,7 +195,6 @@ class Geometry(Manifold):
         """
         return self.expmap(x, t * self.logmap(x, y))
 
-    @torch.no_grad()
     def frechet_mean(
         self,
         x: Tensor,
@@ -187,33 +205,37 @@ class Geometry(Manifold):
     ) -> Tensor:
         """Point of least weighted squared distance to ``x``, ``(..., n, d) -> (..., d)``.
 
-        Gradient descent with the step that the Hessian's bound allows, so it never diverges. No
-        gradient flows through it.
+        Gradients reach ``x``, ``weights`` and ``c``: exact first derivatives, at the cost of one
+        step (:mod:`hyperlm.manifolds.mean`).
 
         Args:
             x: Points, ``(..., n, d)``.
             weights: Non-negative, ``(..., n)``; equal weights if None.
             steps: At most this many.
-            tol: Stop when no mean moves further than this; None means 10 eps of the dtype.
+            tol: Stop when no mean moves further than this, in lengths times ``sqrt(c)``; None means
+                10 eps of float64.
+        Raises:
+            OptionError: A negative weight, or weights that sum to zero.
         """
-        wide = x.double() if x.dtype != torch.float64 and not x.is_mps else x
-        share = torch.ones_like(wide[..., 0]) if weights is None else weights.to(wide.dtype)
-        share = (share / share.sum(-1, keepdim=True)).unsqueeze(-1)  # (..., n, 1)
-        tol = 10 * torch.finfo(wide.dtype).eps if tol is None else tol
-        s = 0.0 if self.c == 0 else self._scale(wide)
-        mean = self.from_polar((share * self.to_polar(wide)).sum(-2))
-        for _ in range(steps):
-            here = mean.unsqueeze(-2)
-            arrow = self.logmap(here.expand_as(wide), wide)
-            length = s * self.norm(here.expand_as(wide), arrow, keepdim=True)
-            # The Hessian of dist^2/2 is at most s D coth(s D).
-            bend = torch.where(length > 1e-3, length / torch.tanh(length), 1)
-            step = (share * arrow).sum(-2) / (share * bend).sum(-2)
-            moved = self.norm(mean, step)
-            mean = self.expmap(mean, step)
-            if not bool((moved > tol).any()):
-                break
+        share = self._shares(x, weights)
+        u = self.to_polar(x.to(wide_dtype(x)))
+        s = self._scale(u)
+        tol = 10 * torch.finfo(u.dtype).eps if tol is None else tol
+        mean = self.from_polar(polar_mean(s * u, share, steps=steps, tol=tol) / s)
         return mean.to(x.dtype if x.dtype == torch.float64 else torch.float32)
+
+    def _shares(self, x: Tensor, weights: Tensor | None) -> Tensor:
+        """Weights of points ``(..., n, d)`` that sum to 1, ``(..., n)``, in the wide dtype."""
+        wide = wide_dtype(x)
+        if weights is None:
+            return torch.full_like(x[..., 0], 1 / max(1, x.shape[-2]), dtype=wide)
+        total = weights.to(wide).sum(-1, keepdim=True)
+        if bool((weights < 0).any()) or bool((total == 0).any()):
+            raise OptionError(
+                "weights of a Frechet mean must not be negative, nor all of them zero: leave sets "
+                "without weight out."
+            )
+        return weights.to(wide) / total
 
     # --- making and checking points
 
@@ -222,6 +244,7 @@ class Geometry(Manifold):
         *size: int,
         std: float = 1.0,
         radius: float | Tensor | None = None,
+        within: float | None = None,
         dtype: torch.dtype | None = None,
         device: torch.device | str | None = None,
         generator: torch.Generator | None = None,
@@ -232,7 +255,20 @@ class Geometry(Manifold):
             size: ``(..., d)``.
             std: Standard deviation of each polar coordinate (a normal law at the origin, wrapped).
             radius: Instead of the normal law: the radii themselves, a number or ``size[:-1]``.
+            within: Instead: uniform by volume among all points within this Riemannian distance of
+                the origin. Nearly all of them lie close to the rim.
+        Raises:
+            OptionError: Both ``radius`` and ``within``, or ``within`` not positive.
         """
+        if within is not None:
+            if radius is not None or not 0 < within < math.inf:
+                raise OptionError(
+                    f"random(within={within}, radius={radius}): give one of them, and a finite "
+                    "positive distance as within."
+                )
+            c = float(self.c.detach()) if isinstance(self.c, Tensor) else self.c
+            count = math.prod(size[:-1])
+            radius = volume_radii(count, size[-1], within, c, generator).reshape(size[:-1])
         u = torch.randn(*size, dtype=dtype, device=device, generator=generator)
         if radius is None:
             return self.from_polar(u * std)

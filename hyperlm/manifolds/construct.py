@@ -1,14 +1,14 @@
 """A tree placed in hyperbolic space without training.
 
-In: a taxonomy (anything with ``parent``, ``level_slices``, ``len``). Out: tangent vectors at the
-origin. Sources: Sarkar 2011 (the plane), Sala et al. 2018, arXiv 1804.03329 (d dimensions). The
-root sits at the origin; each node's children lie around it at distance ``tau``, along directions
-that are spread out on the sphere, one member of the set turned towards the parent. Everything in
-polar form and one level at a time.
+In: a taxonomy (anything with ``parent``, ``level_slices``, ``len``; a DAG also says so with
+``is_tree``). Out: tangent vectors at the origin. Sources: Sarkar 2011 (the plane), Sala et al.
+2018, arXiv 1804.03329 (d dimensions). The root sits at the origin; each node's children lie around
+it at distance ``tau``, along directions that are spread out on the sphere, one member of the set
+turned towards the parent. Everything in polar form and one level at a time.
 
-A DAG is laid out along ``taxonomy.parent``, one parent per node (the first one named among the
-deepest), so each edge of that spanning tree has length ``tau``; the other edges have whatever
-length results.
+A DAG is laid out along a spanning tree, see ``spanning_parents``: each edge of that tree has length
+``tau``, the other edges have whatever length results; :mod:`hyperlm.manifolds.refinement` then
+moves the points towards the distances of the whole DAG.
 """
 
 import math
@@ -23,7 +23,7 @@ from torch import Tensor
 from hyperlm.errors import OptionError
 from hyperlm.manifolds.spread import spread_directions
 
-__all__ = ["sarkar"]
+__all__ = ["sarkar", "spanning_parents"]
 
 
 def sarkar(taxonomy: Any, dim: int, tau: float, *, c: float = 1.0, seed: int = 0) -> Tensor:
@@ -51,8 +51,8 @@ def sarkar(taxonomy: Any, dim: int, tau: float, *, c: float = 1.0, seed: int = 0
     if not (tau > 0 and c > 0):
         raise OptionError(f"tau = {tau} and c = {c} must both be positive.")
     s = math.sqrt(c)
-    parent = np.asarray(taxonomy.parent, dtype=np.int64)
-    levels = list(taxonomy.level_slices)
+    parent = spanning_parents(taxonomy)
+    levels = _levels(parent)
     if s * tau * len(levels) > 36:
         warnings.warn(
             f"sarkar: {len(levels)} levels at tau = {tau:g} reach radius {tau * len(levels):.0f}; "
@@ -65,8 +65,7 @@ def sarkar(taxonomy: Any, dim: int, tau: float, *, c: float = 1.0, seed: int = 0
     direction = np.zeros((len(parent), dim))
     tables = _tables(siblings, parent, dim, seed)
     step = s * tau
-    for level in levels:
-        nodes = np.arange(len(parent))[level]
+    for nodes in levels:
         local = tables[0][tables[1][nodes] + rank[nodes]]  # (n, d), first axis points outward
         top = parent[nodes] < 0
         radius[nodes[top]] = step
@@ -75,6 +74,39 @@ def sarkar(taxonomy: Any, dim: int, tau: float, *, c: float = 1.0, seed: int = 0
         above = parent[nodes]
         radius[nodes], direction[nodes] = _place(radius[above], direction[above], local, step)
     return torch.from_numpy(direction * (radius / s)[:, None])
+
+
+def spanning_parents(taxonomy: Any) -> NDArray[np.int64]:
+    """The parent of each node along which a construction lays it out, ``(N,)``; -1 for top nodes.
+
+    In a tree its only one. In a DAG the parent nearest the root, so that the spanning tree keeps
+    the fewest edges from the root to every node; of several the one with the most descendants, the
+    largest number among equals. Measured against the deepest parent in ``docs/geometry.md``.
+    """
+    parent = np.array(taxonomy.parent, dtype=np.int64)
+    if getattr(taxonomy, "is_tree", True):
+        return parent
+    child, above = np.asarray(taxonomy.edges, dtype=np.int64).T
+    hops = np.asarray(taxonomy.distance(np.arange(len(parent)), -1))
+    below = np.bincount(taxonomy.ancestor_indices, minlength=len(parent))
+    # Written in this order, the best parent of each child comes last and stays.
+    order = np.lexsort((above, below[above], -hops[above], child))
+    parent[child[order]] = above[order]
+    return parent
+
+
+def _levels(parent: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+    """Nodes by their depth in the tree; parents have smaller numbers than their children."""
+    depth = np.ones_like(parent)
+    waiting = np.flatnonzero(parent >= 0)
+    while waiting.size:  # each pass settles at least one level
+        deeper = depth[parent[waiting]] + 1
+        changed = deeper > depth[waiting]
+        depth[waiting[changed]] = deeper[changed]
+        waiting = waiting[changed]
+    order = np.argsort(depth, kind="stable")
+    bounds = np.searchsorted(depth[order], np.arange(2, depth.max(initial=0) + 1))
+    return np.split(order, bounds)
 
 
 def _place(

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from hyperlm.errors import OptionError
-from hyperlm.manifolds._functions import dot, exactly, norm
+from hyperlm.manifolds._functions import dot, exactly, norm, wide_dtype
 from hyperlm.manifolds.base import Geometry, pull_in
 
 __all__ = ["Euclidean"]
@@ -55,10 +55,14 @@ class Euclidean(Geometry):
         """See ``to_polar``."""
         return self.to_polar(x)
 
-    @exactly
     def pairwise_dist(self, x: Tensor, y: Tensor) -> Tensor:
         """Distance of every ``x`` to every ``y``; by differences, so that nothing cancels."""
-        return torch.cdist(x, y, compute_mode="donot_use_mm_for_euclid_dist")
+        wide = wide_dtype(x)
+        narrow = torch.promote_types(torch.promote_types(x.dtype, y.dtype), torch.float32)
+        with torch.autocast(x.device.type, enabled=False):
+            return torch.cdist(
+                x.to(wide), y.to(wide), compute_mode="donot_use_mm_for_euclid_dist"
+            ).to(narrow)
 
     @exactly
     def dist(self, x: Tensor, y: Tensor, *, keepdim: bool = False) -> Tensor:
@@ -78,6 +82,28 @@ class Euclidean(Geometry):
     def transp(self, x: Tensor, y: Tensor, v: Tensor) -> Tensor:
         """Vectors stay as they are."""
         return v.expand(torch.broadcast_shapes(x.shape, y.shape, v.shape))
+
+    def frechet_mean(
+        self,
+        x: Tensor,
+        weights: Tensor | None = None,
+        *,
+        steps: int = 200,
+        tol: float | None = None,
+    ) -> Tensor:
+        """The weighted mean, ``(..., n, d) -> (..., d)``; ``steps`` and ``tol`` do nothing."""
+        mean = (self._shares(x, weights).unsqueeze(-1) * x.to(wide_dtype(x))).sum(-2)
+        return mean.to(x.dtype if x.dtype == torch.float64 else torch.float32)
+
+    @exactly
+    def _retr_transp(self, x: Tensor, u: Tensor, v: Tensor, limit: float) -> tuple[Tensor, Tensor]:
+        return self._pull(x + u, limit), v
+
+    def _to_frame(self, a: Tensor, p: Tensor, w: Tensor) -> Tensor:
+        return w
+
+    def _from_frame(self, b: Tensor, q: Tensor, w: Tensor) -> Tensor:
+        return w
 
     def inner(
         self, x: Tensor, u: Tensor, v: Tensor | None = None, *, keepdim: bool = False

@@ -79,6 +79,15 @@ class Lorentz(Geometry):
         share = s * s * _minkowski(y, v) / (1 - s * s * _minkowski(x, y))
         return _tangent(y[..., 1:], (v + share * (x + y))[..., 1:], s)
 
+    def _to_frame(self, a: Tensor, p: Tensor, w: Tensor) -> Tensor:
+        w = w[..., 1:]
+        rise = dot(p, w)
+        return (w - rise * p) + rise / torch.cosh(a) * p
+
+    def _from_frame(self, b: Tensor, q: Tensor, w: Tensor) -> Tensor:
+        rise = dot(q, w)
+        return torch.cat([torch.sinh(b) * rise, (w - rise * q) + torch.cosh(b) * rise * q], -1)
+
     def inner(
         self, x: Tensor, u: Tensor, v: Tensor | None = None, *, keepdim: bool = False
     ) -> Tensor:

@@ -80,6 +80,12 @@ class PoincareBall(Geometry):
         s = self._scale(x)
         return _gyration(s * y, -s * x, v) * (_gap(s * y) / _gap(s * x))
 
+    def _to_frame(self, a: Tensor, p: Tensor, w: Tensor) -> Tensor:
+        return 2 * torch.cosh(a / 2).square() * w  # lambda w: the ball is conformal
+
+    def _from_frame(self, b: Tensor, q: Tensor, w: Tensor) -> Tensor:
+        return w / (2 * torch.cosh(b / 2).square())
+
     def inner(
         self, x: Tensor, u: Tensor, v: Tensor | None = None, *, keepdim: bool = False
     ) -> Tensor:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from hyperlm.manifolds._functions import dot, exactly, norm, sinhc
-from hyperlm.manifolds._polar_ops import _Pairs
+from hyperlm.manifolds._triangle import Step, arrow, radius_and_direction
 from hyperlm.manifolds.base import Geometry, pull_in
 
 __all__ = ["TangentBall"]
@@ -54,47 +54,27 @@ class TangentBall(Geometry):
     def expmap(self, x: Tensor, u: Tensor) -> Tensor:
         """Exponential map: a hyperbolic triangle with sides ``|x|``, ``|u|``; any radius."""
         s = self._scale(x)
-        step = _Step(*torch.broadcast_tensors(s * x, s * u))
+        x, u = torch.broadcast_tensors(s * x, s * u)
+        a, p = radius_and_direction(x)
+        step = Step(a, p, self._to_frame(a, p, u))
         return step.radius * step.towards(step.angle) / s
 
-    def retr_transp(self, x: Tensor, u: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        """The optimisers' step together with their momentum: ``(retr(x, u), v carried there)``.
+    def _to_frame(self, a: Tensor, p: Tensor, w: Tensor) -> Tensor:
+        radial = dot(p, w) * p
+        return radial + sinhc(a) * (w - radial)
 
-        One triangle gives both. In the carried frames transport turns the plane of the step by the
-        triangle's area, so nothing depends on how the new point is rounded.
-        """
-        return self._retr_transp(x, u, v, self.radius_limit(x.dtype))
-
-    @exactly
-    def _retr_transp(self, x: Tensor, u: Tensor, v: Tensor, limit: float) -> tuple[Tensor, Tensor]:
-        s = self._scale(x)
-        step = _Step(*torch.broadcast_tensors(s * x, s * u))
-        radius = torch.where(step.radius > s * limit, s * limit, step.radius)
-        stretch, shrink = sinhc(step.a), 1 / sinhc(radius)
-        radial, aside = dot(step.p, v), stretch * dot(step.aside, v)
-        cos, sin = torch.cos(step.turn), torch.sin(step.turn)
-        # v in the carried frame is stretch v + (1 - stretch) radial p; then the plane turns.
-        along_p = cos * radial - sin * aside - stretch * radial
-        along_e = sin * radial + (cos - 1) * aside
-        cos, sin = torch.cos(step.angle), torch.sin(step.angle)
-        outward = cos * (stretch * radial + along_p) + sin * (aside + along_e)
-        # Parts across the new radius shrink again; the radial part stays.
-        keep = (1 - shrink) * outward
-        moved = (
-            (shrink * stretch) * v
-            + (shrink * along_p + keep * cos) * step.p
-            + (shrink * along_e + keep * sin) * step.aside
-        )
-        return radius * step.towards(step.angle) / s, moved
+    def _from_frame(self, b: Tensor, q: Tensor, w: Tensor) -> Tensor:
+        radial = dot(q, w) * q
+        return radial + (w - radial) / sinhc(b)
 
     @exactly
     def logmap(self, x: Tensor, y: Tensor) -> Tensor:
         """Tangent vector at ``x`` whose exponential is ``y``."""
         s = self._scale(x)
         x, y = torch.broadcast_tensors(s * x, s * y)
-        arrow, length, stretch, p = _arrow(x, y)
-        radial = dot(p, arrow) * p
-        return length * (radial + (arrow - radial) / stretch) / s
+        ahead, length, stretch, p = arrow(x, y)
+        radial = dot(p, ahead) * p
+        return length * (radial + (ahead - radial) / stretch) / s
 
     @exactly
     def transp(self, x: Tensor, y: Tensor, v: Tensor) -> Tensor:
@@ -106,8 +86,8 @@ class TangentBall(Geometry):
         """
         s = self._scale(x)
         x, y, v = torch.broadcast_tensors(s * x, s * y, v)
-        leave, length, stretch, p = _arrow(x, y)
-        back, _, _, q = _arrow(y, x)
+        leave, length, stretch, p = arrow(x, y)
+        back, _, _, q = arrow(y, x)
         arrive = -back
         radial = dot(p, v) * p
         w = radial + stretch * (v - radial)
@@ -123,19 +103,23 @@ class TangentBall(Geometry):
         self, x: Tensor, u: Tensor, v: Tensor | None = None, *, keepdim: bool = False
     ) -> Tensor:
         """Riemannian inner product: radial parts plus ``S^2`` times the parts across."""
-        result = self._inner(x, u, u if v is None else v)
+        result = self._inner(x, u, v)
         return result if keepdim else result.squeeze(-1)
 
     @exactly
-    def _inner(self, x: Tensor, u: Tensor, v: Tensor) -> Tensor:
-        a, p = _polar(self._scale(x) * x)
-        pu, pv = dot(p, u), dot(p, v)
-        return pu * pv + sinhc(a).square() * dot(u - pu * p, v - pv * p)
+    def _inner(self, x: Tensor, u: Tensor, v: Tensor | None) -> Tensor:
+        a, p = radius_and_direction(self._scale(x) * x)
+        pu = dot(p, u)
+        across = u - pu * p
+        if v is None:
+            return pu.square() + sinhc(a).square() * dot(across, across)
+        pv = dot(p, v)
+        return pu * pv + sinhc(a).square() * dot(across, v - pv * p)
 
     @exactly
     def egrad2rgrad(self, x: Tensor, u: Tensor) -> Tensor:
         """Radial part unchanged, the part across divided by ``S^2``."""
-        a, p = _polar(self._scale(x) * x)
+        a, p = radius_and_direction(self._scale(x) * x)
         radial = dot(p, u) * p
         return radial + (u - radial) / sinhc(a).square()
 
@@ -148,62 +132,3 @@ class TangentBall(Geometry):
 
     def _off(self, x: Tensor, atol: float, rtol: float) -> Tensor:
         return (norm(x) > self.radius_limit(x.dtype) * (1 + rtol) + atol).squeeze(-1)
-
-
-class _Step:
-    """The triangle of the origin, ``x`` and ``exp_x(u)``; arguments are wide and scaled by s."""
-
-    def __init__(self, x: Tensor, u: Tensor) -> None:
-        self.a, self.p = a, p = _polar(x)
-        rise = dot(p, u)  # towards the boundary if positive
-        across = u - rise * p
-        length, self.aside = _polar(across)
-        side = sinhc(a) * length
-        moving = rise.square() + side.square() > 0
-        n = torch.where(moving, torch.hypot(torch.where(moving, rise, 1), side), 0)
-        cos = torch.where(moving, rise / torch.where(moving, n, 1), 1)
-        sin = side / torch.where(moving, n, 1)
-        # 1 + cos without cancellation where the step heads for the origin.
-        open_ = torch.where(cos < 0, sin.square() / (1 - cos.clamp_max(0)), 1 + cos)
-        sinh_a, sinh_n = torch.sinh(a), torch.sinh(n)
-        square = torch.sinh((a - n) / 2).square() + sinh_a * sinh_n * open_ / 2
-        self.radius = torch.log1p(2 * (square + _root(square * (1 + square))))
-        ahead = torch.sinh(a - n)
-        # Angles at the origin and at the new point, each opposite a known side.
-        self.angle = _angle(sinh_n * sin, ahead + sinh_n * torch.cosh(a) * open_)
-        arrival = _angle(sinh_a * sin, sinh_a * torch.cosh(n) * open_ - ahead)
-        self.turn = self.angle + arrival - _angle(sin, cos)
-
-    def towards(self, angle: Tensor) -> Tensor:
-        """Unit vector at ``angle`` from p in the plane of the step."""
-        return torch.cos(angle) * self.p + torch.sin(angle) * self.aside
-
-
-def _angle(opposite: Tensor, adjacent: Tensor) -> Tensor:
-    """``atan2``, zero with zero gradient where both are zero."""
-    defined = opposite.square() + adjacent.square() > 0
-    return torch.atan2(torch.where(defined, opposite, 0), torch.where(defined, adjacent, 1))
-
-
-def _polar(x: Tensor) -> tuple[Tensor, Tensor]:
-    radius = norm(x)
-    return radius, x / torch.where(radius > 0, radius, 1)
-
-
-def _root(x: Tensor) -> Tensor:
-    """Square root with derivative zero at zero."""
-    return torch.where(x > 0, torch.where(x > 0, x, 1).sqrt(), 0)
-
-
-def _arrow(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Unit direction from ``x`` to ``y`` in the frame carried from the origin; distance; S; p."""
-    pairs = _Pairs(x, y)
-    a, b, p = pairs.a, pairs.b, pairs.p
-    length = torch.log1p(2 * (pairs.x + _root(pairs.x * (1 + pairs.x))))
-    sinh_dist = torch.sinh(length)
-    apart = sinh_dist > 0
-    below = torch.where(apart, sinh_dist, 1)
-    rise = -(torch.sinh(pairs.delta) + torch.cosh(a) * torch.sinh(b) * pairs.chord / 2)
-    aside = torch.sinh(b) * (dot(p, pairs.gap) * p - pairs.gap)
-    arrow = torch.where(a > 0, rise * p + aside, torch.sinh(b) * pairs.q) / below
-    return torch.where(apart, arrow, 0), length, sinhc(a), p
