@@ -1,0 +1,21 @@
+"""Trees and DAGs as trained points in hyperbolic space, without any text."""
+
+from hyperlm.embedding.cone_start import nested_cones
+from hyperlm.embedding.files import load_points, save_points
+from hyperlm.embedding.reconstruction import Reconstruction, reconstruction
+from hyperlm.embedding.relations import Relations
+from hyperlm.embedding.start import sized_tree
+from hyperlm.embedding.training import EmbeddingOptions, EmbeddingTrainer, embed
+
+__all__ = [
+    "EmbeddingOptions",
+    "EmbeddingTrainer",
+    "Reconstruction",
+    "Relations",
+    "embed",
+    "load_points",
+    "nested_cones",
+    "reconstruction",
+    "save_points",
+    "sized_tree",
+]
