@@ -25,7 +25,6 @@ from hyperlm.taxonomy import Taxonomy
 from hyperlm.viz import (
     label_tree_figure,
     picture_quality,
-    points_layout,
     save_figure,
     tree_layout,
 )
@@ -153,35 +152,6 @@ def test_tree_layout_goes_outwards_and_shares_the_angle(tree):
         order = nodes[np.argsort(-begin[nodes])]
         assert (end[order[:-1]] >= begin[order[1:]] - 1e-9).all()
     np.testing.assert_allclose((begin - end)[tree.leaves], (begin - end)[tree.leaves[0]])
-
-
-def test_layouts_are_deterministic(demo):
-    u = sarkar(demo, 16, 0.5)
-    for first, second in (
-        (tree_layout(demo), tree_layout(demo)),
-        (points_layout(u, count=len(demo)), points_layout(u.clone(), count=len(demo))),
-    ):
-        np.testing.assert_array_equal(first.tangents, second.tangents)
-
-
-def test_points_layout_keeps_directions_and_the_order_of_radii():
-    u = np.random.default_rng(0).normal(size=(80, 2)) * (2.0, 1.0)
-    drawn = points_layout(u, count=80).tangents
-    before, after = np.linalg.norm(u, axis=1), np.linalg.norm(drawn, axis=1)
-    np.testing.assert_array_equal(np.argsort(before), np.argsort(after))
-    # In two dimensions the principal plane is the plane itself: angles between points are kept.
-    cosines = [v @ v.T / np.outer(n, n) for v, n in ((u, before), (drawn, after))]
-    np.testing.assert_allclose(cosines[0], cosines[1], atol=1e-9)
-    note = " ".join(points_layout(u, count=80).note)
-    assert "100%" in note
-    assert "order is kept, their size is not" in note
-
-
-@pytest.mark.parametrize("u", [np.zeros((6, 3)), np.ones((6, 1)), np.eye(6)])
-def test_points_layout_of_degenerate_points_is_finite(u):
-    layout = points_layout(u, count=6)
-    assert np.isfinite(layout.tangents).all()
-    assert (np.linalg.norm(layout.xy, axis=1) < 1).all()
 
 
 # -- quality ----------------------------------------------------------------------------------
@@ -324,12 +294,10 @@ def test_demo_points(demo, kind):
         Taxonomy.from_paths([("only",)]),
         FIVE,
         random_tree(5, 5, 3),
-        Taxonomy.from_paths([(f"label {i}",) for i in range(1500)]),
-        Taxonomy.from_paths([tuple(f"n{i}" for i in range(200))]),
         Taxonomy.from_edges([("b", "a"), ("c", "a"), ("d", "b"), ("d", "c"), ("e", "a")]),
         Taxonomy.from_paths([("שלום", "עולם"), ("日本", "🙂" * 3), ("é" * 40, "x")]),
     ],
-    ids=["one", "five", "deep", "star", "chain", "dag", "scripts"],
+    ids=["one", "five", "deep", "dag", "scripts"],
 )
 def test_awkward_trees_are_drawn(tree):
     fig = label_tree_figure(tree, title="a title that is too long to stand in the corner of a page")
@@ -390,16 +358,16 @@ def test_no_file_of_viz_imports_pyplot():
 
 def test_errors_say_what_to_do(demo):
     u = np.zeros((len(demo), 3))
-    with pytest.raises(OptionError, match="it is 'tree' or 'points'"):
-        label_tree_figure(demo, layout="umap")
-    with pytest.raises(OptionError, match="needs tangents"):
+    with pytest.raises(OptionError, match="choose one of tree, pca, horopca, umap"):
         label_tree_figure(demo, layout="points")
+    with pytest.raises(OptionError, match="the projection pca needs label points"):
+        label_tree_figure(demo, layout="pca")
     with pytest.raises(OptionError, match=rf"\(5, 3\), the taxonomy has {len(demo)} nodes"):
         label_tree_figure(demo, u[:5])
     with pytest.raises(OptionError, match="max_labels = -1"):
         label_tree_figure(demo, max_labels=-1)
-    with pytest.raises(OptionError, match="c = 0; it must be positive"):
-        label_tree_figure(demo, u, c=0)
+    with pytest.raises(OptionError, match="c = -1; it must not be negative"):
+        label_tree_figure(demo, u, c=-1)
     u[7, 1] = np.nan
     with pytest.raises(OffManifoldError, match=r"1 of 130 node points hold NaN.*node 7"):
         label_tree_figure(demo, u)
@@ -429,8 +397,9 @@ def test_vector_files_of_300_nodes_stay_small(tmp_path):
     assert 280 <= len(tree) <= 300
     u = sarkar(tree, 8, 0.6)
     for name, tangents in (("tree", None), ("points", u)):
+        fig = label_tree_figure(tree, tangents, layout="pca" if tangents is not None else None)
         for ending in (".svg", ".pdf"):
-            path = save_figure(label_tree_figure(tree, tangents), tmp_path / (name + ending))
+            path = save_figure(fig, tmp_path / (name + ending))
             assert path.stat().st_size < 2_000_000
 
 

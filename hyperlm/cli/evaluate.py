@@ -1,16 +1,11 @@
 """``hyperlm evaluate``: a trained model and labelled texts in, all metrics out."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
 from hyperlm.cli.errors import Debug, say
-from hyperlm.errors import DataError, OutputError
-
-if TYPE_CHECKING:
-    from hyperlm.data import LabelledTexts
-    from hyperlm.taxonomy import Taxonomy
 
 __all__ = ["evaluate"]
 
@@ -47,6 +42,7 @@ def evaluate(
     from hyperlm.classifier import load
     from hyperlm.cli.output import results_table, show_json
     from hyperlm.progress import quiet_libraries
+    from hyperlm.run_texts import texts_of_run
 
     quiet_libraries()
     model = load(run, batch_size=batch_size)
@@ -56,7 +52,7 @@ def evaluate(
         "path_separator": path_separator,
     }
     columns = {name: value for name, value in columns.items() if value is not None}
-    texts = _texts(run, data, split, columns, model.taxonomy)
+    texts = texts_of_run(run, model.taxonomy, data=data, split=split, note=_note, columns=columns)
     document = model.evaluate(texts)
     if json:
         show_json(document)
@@ -71,80 +67,5 @@ def _listed(columns: str | None) -> tuple[str, ...] | None:
     return tuple(name.strip() for name in columns.split(",") if name.strip())
 
 
-def _texts(
-    run: str, data: str | None, split: str, columns: dict[str, Any], taxonomy: "Taxonomy"
-) -> "LabelledTexts":
-    """The texts to measure on; those of the run itself are divided as the run divided them."""
-    from hyperlm.data import load_data, read_labelled
-
-    options, source = trained_on(run)
-    own = data is None or (not columns and _same_table(data, source))
-    if data is None and options is None:
-        raise DataError(
-            f"{run}: it is not known what this model was trained on. Name labelled texts with "
-            "--data."
-        )
-    if not own:
-        assert data is not None
-        usual = source.get("columns")
-        return read_labelled(
-            data,
-            taxonomy=taxonomy,
-            split=split,
-            trained_on=(usual["text"], usual["labels"]) if usual else None,
-            **({"path_separator": options.path_separator} if options else {}) | columns,
-        )
-    given = {
-        "text_column": options.text_column,
-        "label_columns": options.label_columns,
-        "path_separator": options.path_separator,
-    } | columns
-    name = options.data if data is None else data
-    try:
-        bundle = load_data(
-            name,
-            taxonomy=taxonomy,
-            seed=options.seed,
-            val_fraction=options.val_fraction,
-            # A split cut from another depends on it.
-            splits=(split,) if split == "train" else ("train", "val", split),
-            **given,
-        )
-    except DataError as error:
-        if data is not None:
-            raise
-        raise DataError(
-            f"the data the run was trained on, {name!r}, cannot be read here: {error} Or name "
-            "labelled texts with --data."
-        ) from error
-    for part in ("all", split):
-        stored, present = (s.get("files", {}).get(part) for s in (source, bundle.source))
-        if stored and present and stored["sha256"] != present["sha256"]:
-            say(f"Note: {present['file']} has changed since the run was trained.")
-    if split in bundle.source.get("cuts", {}):
-        say(f"Note: measured on the {split} texts that the run cut from {Path(name).name}.")
-    return bundle.split(split)
-
-
-def trained_on(run: str) -> tuple[Any, dict[str, Any]]:
-    """Options and data record of the run, if the folder has them."""
-    from hyperlm.options import TrainingOptions
-    from hyperlm.runfolder import RECORD, read_record
-
-    try:
-        record = read_record(Path(run))
-    except OutputError:
-        return None, {}
-    return TrainingOptions.from_json(record["options"], path=Path(run) / RECORD), record["data"]
-
-
-def _same_table(data: str, source: dict[str, Any]) -> bool:
-    """Whether ``data`` is the single table that a run's splits were cut from."""
-    import hashlib
-
-    known = source.get("files", {}).get("all", {}).get("sha256")
-    path = Path(data)
-    if known is None or not path.is_file():
-        return False
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest() == known
+def _note(line: str) -> None:
+    say(f"Note: {line}")

@@ -71,9 +71,9 @@ def predict(
     if input is not None and output is not None:
         _check_files(input, output)
     from hyperlm.classifier import load
-    from hyperlm.cli.evaluate import trained_on
     from hyperlm.data import choose_text_column, read_columns
     from hyperlm.progress import quiet_libraries
+    from hyperlm.run_texts import trained_on
 
     quiet_libraries()
     column = ""

@@ -1,68 +1,283 @@
-"""``hyperlm visualize``: a run or a taxonomy in, a figure of the label tree out."""
+"""``hyperlm visualize``: a run, taxonomy or embedding in; a figure, or a page to explore, out."""
 
+import sys
+from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hyperlm.cli.errors import Debug
-from hyperlm.errors import HyperlmError, OutputError
+from hyperlm.cli.errors import Debug, say
+from hyperlm.cli.output import show_json
+from hyperlm.errors import OptionError, OutputError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from hyperlm.viz import Layout, RunData
 
 __all__ = ["visualize"]
 
-_FORMATS = (".png", ".svg", ".pdf")
+_FIGURES = (".png", ".svg", ".pdf")
+_PAGES = (".html", ".htm")
+
+
+class FigureName(StrEnum):
+    """Repeats ``hyperlm.viz.FIGURES``, which takes seconds to import, and the sweep's."""
+
+    tree = "tree"
+    norms = "norms"
+    distances = "distances"
+    confusion = "confusion"
+    training = "training"
+    sweep = "sweep"
+
+
+class ProjectionName(StrEnum):
+    """Repeats ``hyperlm.viz.PROJECTIONS``."""
+
+    tree = "tree"
+    horopca = "horopca"
+    pca = "pca"
+    umap = "umap"
+
+
+class ThemeName(StrEnum):
+    light = "light"
+    dark = "dark"
 
 
 def visualize(
     run: Annotated[
         str,
         typer.Argument(
-            help="Folder of a run, a hub id, or a taxonomy file (.json, .yaml, .csv, ...).",
+            help="Folder of a run, a hub id, a taxonomy file (.json, .yaml, .csv, ...), an "
+            "embedding (.safetensors), or for --figure sweep a table of scores (.csv, .json).",
             metavar="RUN",
         ),
     ],
     output: Annotated[
         Path | None,
         typer.Option(
-            "--output", "-o", help=f"{', '.join(_FORMATS)}.  [default: labels.png in the run]"
+            "--output",
+            "-o",
+            help=f"{', '.join(_FIGURES)} for a figure, .html for a page to explore.  [default: "
+            "labels.png in the run, or FIGURE.png]",
         ),
     ] = None,
+    figure: Annotated[
+        FigureName,
+        typer.Option(help="What to draw.", rich_help_panel="Figure"),
+    ] = FigureName.tree,
+    projection: Annotated[
+        ProjectionName | None,
+        typer.Option(
+            help="How labels come to two dimensions: the taxonomy alone (tree), hyperbolic PCA "
+            "(horopca), tangent PCA (pca), neighbourhoods (umap).  [default: horopca, or tree "
+            "without label points]",
+            rich_help_panel="Figure",
+        ),
+    ] = None,
+    cones: Annotated[
+        bool, typer.Option("--cones", help="Entailment cones.", rich_help_panel="Figure")
+    ] = False,
+    texts: Annotated[
+        bool,
+        typer.Option("--texts", help="Where the texts lie.", rich_help_panel="Figure"),
+    ] = False,
+    confusion: Annotated[
+        bool,
+        typer.Option(
+            "--confusion",
+            help="Arcs between siblings taken for each other.",
+            rich_help_panel="Figure",
+        ),
+    ] = False,
+    labels: Annotated[
+        str | None,
+        typer.Option(
+            help="Most names to write: a number, or a share such as 25%.  [default: all there is "
+            "room for]",
+            metavar="N|N%",
+            rich_help_panel="Figure",
+        ),
+    ] = None,
+    level: Annotated[
+        int | None,
+        typer.Option(help="Only this level of --figure confusion.", rich_help_panel="Figure"),
+    ] = None,
+    theme: Annotated[ThemeName, typer.Option(help="Page.", rich_help_panel="Figure")] = (
+        ThemeName.light
+    ),
+    title: Annotated[
+        str | None, typer.Option(help="Instead of the run's.", rich_help_panel="Figure")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of the projection.", rich_help_panel="Figure")] = 0,
+    data: Annotated[
+        str | None,
+        typer.Option(
+            help="Labelled texts.  [default: what the run was trained on]", rich_help_panel="Texts"
+        ),
+    ] = None,
+    split: Annotated[
+        str, typer.Option(help="train, val or test.", rich_help_panel="Texts")
+    ] = "val",
+    limit: Annotated[
+        int, typer.Option(help="Most texts to read.", min=0, rich_help_panel="Texts")
+    ] = 20_000,
+    as_json: Annotated[
+        bool,
+        typer.Option(
+            "--json", help="What was drawn as one JSON document.", rich_help_panel="Output"
+        ),
+    ] = False,
     debug: Debug = False,
 ) -> None:
-    """Draw the label tree, where a run has placed its labels or as a taxonomy lays it out."""
-    source = Path(run)
+    """Draw the label tree and what a training did, or write the page to explore them."""
+    target = _target(run, output, figure)
+    page = target.suffix.lower() in _PAGES
+    if figure is FigureName.sweep:
+        if page:
+            raise OptionError(f"{target}: a layer sweep is a figure, {', '.join(_FIGURES)}.")
+        done: dict[str, Any] = {"output": str(target), "figure": "sweep"}
+        _write(_sweep(Path(run), title, theme), target)
+    else:
+        needs = page or texts or confusion or figure is FigureName.confusion
+        source = _read(run, data, split, limit if needs else 0)
+        if page:
+            how = projection.value if projection is not None else None
+            done = {"output": str(target), "figure": "page"}
+            _write_page(source, target, how)
+        else:
+            done = {"output": str(target), "figure": figure.value}
+            plan = _layout(source, figure, projection, seed)
+            if plan is not None:
+                done |= _measured(plan)
+            from hyperlm.viz import draw_figure
+
+            drawn = draw_figure(
+                source,
+                figure.value,
+                layout=plan,
+                cones=cones,
+                texts=texts,
+                confusion=confusion,
+                level=level,
+                max_labels=_most(labels, len(source.taxonomy)),
+                title=title,
+                dark=theme is ThemeName.dark,
+                seed=seed,
+            )
+            _write(drawn, target)
+    if as_json:
+        show_json(done)
+        return
+    typer.echo(f"{target}")
+    if "quality" in done:
+        for line in done["note"], *done["quality"]["lines"]:
+            say(line)
+
+
+def _target(run: str, output: Path | None, figure: FigureName) -> Path:
     if output is None:
-        output = Path("labels.png") if not source.is_dir() else source / "labels.png"
-    if output.suffix.lower() not in _FORMATS:
+        name = "labels.png" if figure is FigureName.tree else f"{figure.value}.png"
+        output = Path(run) / name if Path(run).is_dir() else Path(name)
+    if output.suffix.lower() not in (*_FIGURES, *_PAGES):
         raise OutputError(
-            f"{output}: figures end in {', '.join(_FORMATS)}. Choose one of these suffixes."
+            f"{output}: figures end in {', '.join(_FIGURES)}, pages in .html. Choose one of these "
+            "suffixes."
         )
     if not output.parent.is_dir():
         raise OutputError(f"{output}: there is no folder {str(output.parent)!r}. Make it first.")
-    try:
-        _draw(run, output)
-    except OSError as error:
-        if isinstance(error, HyperlmError):
-            raise
-        raise OutputError(
-            f"{output}: the figure could not be written ({error.strerror or error}). Choose "
-            "another place for it."
-        ) from error
-    typer.echo(f"{output}")
+    if output.is_dir():
+        raise OutputError(f"{output}: this is a folder. Name a file.")
+    return output
 
 
-def _draw(run: str, output: Path) -> None:
-    from hyperlm.run import draw_labels
+def _read(run: str, data: str | None, split: str, limit: int) -> "RunData":
+    from hyperlm.progress import quiet_libraries
+    from hyperlm.viz import read_source
 
-    source = Path(run)
-    if source.is_file():
-        from hyperlm.taxonomy import Taxonomy
-
-        draw_labels(Taxonomy.read(source), output, title=source.name)
-    else:
-        from hyperlm.lm.loading import load_model
-        from hyperlm.progress import quiet_libraries
-
+    if not Path(run).is_file():
         quiet_libraries()
-        model = load_model(run)
-        draw_labels(model, output, title=source.resolve().name if source.is_dir() else run)
+    elif data is not None:
+        limit = 1  # read_source says why a file has no texts
+    return read_source(run, data=data if limit else None, split=split, limit=limit, say=say)
+
+
+def _layout(
+    source: "RunData", figure: FigureName, projection: ProjectionName | None, seed: int
+) -> "Layout | None":
+    """The projection to draw; None where the figure shows none."""
+    from hyperlm.viz import default_projection, project
+
+    if figure is FigureName.tree:
+        how = projection.value if projection is not None else default_projection(source)
+        return project(source, how, seed=seed)
+    if projection is None:
+        return None
+    if figure is not FigureName.distances:
+        raise OptionError(
+            f"--projection is of the figures tree and distances; {figure.value} shows none. Leave "
+            "it out."
+        )
+    return project(source, projection.value, seed=seed)
+
+
+def _measured(plan: "Layout") -> dict[str, Any]:
+    """Which projection, and how well it keeps distances, for people and programs."""
+    facts: dict[str, Any] = {"projection": plan.name, "note": " ".join(plan.note)}
+    quality = plan.quality
+    if quality is not None:
+        undefined = quality.rank_correlation != quality.rank_correlation
+        facts["quality"] = {
+            "of": quality.of,
+            "distortion": quality.distortion,
+            "rank_correlation": None if undefined else quality.rank_correlation,
+            "neighbours": quality.neighbours,
+            "k": quality.k,
+            "lines": list(quality.lines()),
+        }
+    return facts
+
+
+def _most(labels: str | None, count: int) -> int | None:
+    """The largest number of names that ``--labels`` allows."""
+    if labels is None:
+        return None
+    number, share = labels.strip(), labels.strip().endswith("%")
+    try:
+        value = float(number.rstrip("%")) if share else int(number)
+    except ValueError:
+        value = -1
+    if not 0 <= value <= (100 if share else sys.maxsize):
+        raise OptionError(
+            f"--labels {labels}: give a number of names, such as 40, or a share of all, such as "
+            "25%."
+        )
+    return round(count * value / 100) if share else int(value)
+
+
+def _sweep(table: Path, title: str | None, theme: ThemeName) -> "Figure":
+    from hyperlm.viz import layer_sweep_figure, read_sweep
+
+    return layer_sweep_figure(
+        read_sweep(table),
+        title=table.stem if title is None else title,
+        dark=theme is ThemeName.dark,
+    )
+
+
+def _write(figure: "Figure", target: Path) -> None:
+    from hyperlm.viz import save_figure
+
+    save_figure(figure, target)
+
+
+def _write_page(source: "RunData", target: Path, how: str | None) -> None:
+    from hyperlm.viz import applicable
+    from hyperlm.viz.explorer import write_explorer
+
+    # The one that was asked for comes first; the page can switch to the others.
+    order = None if how is None else [how, *(name for name in applicable(source) if name != how)]
+    write_explorer(source, target, how=order, say=say)

@@ -1,16 +1,50 @@
-"""Pictures of label trees in the Poincare disk; start at :func:`label_tree_figure`."""
+"""Pictures of label trees and of what a training did: matplotlib Figures, and a page to explore.
 
-from hyperlm.viz.figure import label_tree_figure
-from hyperlm.viz.layout import Layout, points_layout, tree_layout
+Start at :func:`label_tree_figure` for arrays, or at :func:`draw_figure` for a run that
+:func:`read_source` has read.
+"""
+
+from hyperlm.viz.confusion import confusion_figure
+from hyperlm.viz.curves import Panel, curves_figure
+from hyperlm.viz.distances import distances_figure
+from hyperlm.viz.figure import label_tree_figure, run_tree_figure
+from hyperlm.viz.figures import FIGURES, draw_figure
+from hyperlm.viz.layout import Layout, tree_layout
+from hyperlm.viz.norms import norms_figure
+from hyperlm.viz.project import PROJECTIONS, applicable, default_projection, project
 from hyperlm.viz.quality import Quality, picture_quality
+from hyperlm.viz.rundata import RunData, TextData, collect_run, read_source, taxonomy_data
 from hyperlm.viz.save import save_figure
+from hyperlm.viz.style import style
+from hyperlm.viz.sweep import layer_sweep_figure, read_sweep
+from hyperlm.viz.training_curves import training_figure
 
 __all__ = [
+    "FIGURES",
+    "PROJECTIONS",
     "Layout",
+    "Panel",
     "Quality",
+    "RunData",
+    "TextData",
+    "applicable",
+    "collect_run",
+    "confusion_figure",
+    "curves_figure",
+    "default_projection",
+    "distances_figure",
+    "draw_figure",
     "label_tree_figure",
+    "layer_sweep_figure",
+    "norms_figure",
     "picture_quality",
-    "points_layout",
+    "project",
+    "read_source",
+    "read_sweep",
+    "run_tree_figure",
     "save_figure",
+    "style",
+    "taxonomy_data",
+    "training_figure",
     "tree_layout",
 ]

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection, PathCollection, PolyCollection
+from matplotlib.colors import to_rgba_array
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle
 from matplotlib.patheffects import withStroke
@@ -59,11 +60,16 @@ def draw_edges(
         mix(class_style(int(t), colors)[0], colors.disk, float(p))
         for t, p in zip(tops, pale, strict=True)
     ]
-    thin = 1.0 if len(parent) <= 400 else 0.6
+    # Thousands of edges must not run together into an area.
+    thin = 1.0 if len(parent) <= 400 else 0.6 if len(parent) <= 2000 else 0.4
     width = np.minimum(thin * (0.55 + 0.14 * np.sqrt(leaves)), 2.2)
+    clear = np.where(leaves == 1, min(1.0, max(0.15, 700 / max(int((leaves == 1).sum()), 1))), 1.0)
     axes.add_collection(
-        PathCollection(paths, facecolors="none", edgecolors=shade, linewidths=width, zorder=2)
-    )
+        PathCollection(
+            paths, facecolors="none", edgecolors=to_rgba_array(shade, clear), linewidths=width,
+            zorder=2,
+        )
+    )  # fmt: skip
     edges = np.asarray(taxonomy.edges).reshape(-1, 2)
     extra = edges[parent[edges[:, 0]] != edges[:, 1]]
     if len(extra):

@@ -1,14 +1,15 @@
 """A taxonomy's nodes in two dimensions: where each one is drawn, and what the reader must know.
 
-In: a taxonomy, or learned points as tangent vectors at the origin. Out: a :class:`Layout`, whose
-coordinates are tangent vectors at the origin of the hyperbolic plane (``c = 1``, Riemannian
-length), so that the distances of the picture can be measured without losing digits at the boundary.
-Both layouts are deterministic. A DAG is laid out along ``taxonomy.parent``.
+In: a taxonomy. Out: a :class:`Layout`, whose coordinates are tangent vectors at the origin of the
+hyperbolic plane (``c = 1``, Riemannian length), so that the distances of the picture can be
+measured without losing digits at the boundary. :mod:`hyperlm.viz.project` makes layouts of learned
+points. A DAG is laid out along ``taxonomy.parent``.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,30 +17,40 @@ from numpy.typing import NDArray
 from hyperlm.errors import OffManifoldError, OptionError
 from hyperlm.viz.disk import to_disk
 
-__all__ = ["Layout", "leaf_counts", "points_layout", "tree_layout"]
+if TYPE_CHECKING:
+    from hyperlm.viz.quality import Quality
+    from hyperlm.viz.rundata import TextData
+
+__all__ = ["Layout", "as_points", "leaf_counts", "tree_layout"]
 
 # Outermost radius in the disk by number of levels: shallow trees need no crowding at the rim.
 _OUTER = {1: 0.72, 2: 0.88, 3: 0.935}
 _DEEPEST = 0.955
-_EDGE = 0.97  # of learned points
 
 
 @dataclass(frozen=True)
 class Layout:
-    """Positions of all nodes.
+    """Positions of all nodes, and of texts.
 
     Attributes:
-        name: ``"tree"`` or ``"points"``.
+        name: Of the projection: ``tree pca horopca umap``.
         tangents: ``(N, 2)`` at the origin, Riemannian length, ``c = 1``.
         wedges: ``(N, 2)`` first and last angle of what lies below each node, counter-clockwise
             positive and running clockwise, or None where subtrees have no wedge of their own.
         note: How the picture came about, for the caption.
+        texts: ``(M, 2)`` like ``tangents``, or None.
+        quality: How well the distances between the nodes are kept, or None if not measured.
+        place: Puts more texts where ``texts`` would have them; None where that cannot be done
+            without drawing everything anew.
     """
 
     name: str
     tangents: NDArray[np.float64]
     wedges: NDArray[np.float64] | None
     note: tuple[str, ...]
+    texts: NDArray[np.float64] | None = None
+    quality: "Quality | None" = None
+    place: "Callable[[TextData], NDArray[np.float64]] | None" = None
 
     @property
     def xy(self) -> NDArray[np.float64]:
@@ -104,44 +115,12 @@ def tree_layout(taxonomy: Any) -> Layout:
     return Layout("tree", tangents, wedges, note)
 
 
-def points_layout(tangents: Any, *, count: int, c: float = 1.0) -> Layout:
-    """Learned points by tangent PCA: the plane through the origin that holds most of them.
-
-    The origin stays where it is, since the root sits there. Learned points tend to lie at nearly
-    one radius, so radii in the picture are stretched by an increasing function: the order of the
-    radii is kept, their size is not, and the note says so.
-
-    Args:
-        tangents: ``(N, d)`` numpy array or torch tensor, tangent vectors at the origin in
-            Riemannian length.
-        count: N, the number of nodes.
-        c: Positive; curvature is ``-c``.
-    Raises:
-        OptionError: Wrong shape. OffManifoldError: NaN or infinity.
-    """
-    points = as_points(tangents, count) * math.sqrt(c)
-    axes = np.linalg.svd(points, full_matrices=False)
-    spread = axes.S**2
-    basis = axes.Vh[:2]
-    # The sign of a singular vector is arbitrary: fix it by the largest component.
-    lead = np.abs(basis).argmax(1)
-    basis = basis * np.where(basis[np.arange(len(basis)), lead] < 0, -1.0, 1.0)[:, None]
-    flat = points @ basis.T  # (N, 2), (N, 1) for d = 1
-    flat = np.pad(flat, ((0, 0), (0, 2 - flat.shape[1])))
-    held = float(spread[:2].sum() / spread.sum()) if spread.sum() > 0 else 1.0
-    radius = np.linalg.norm(flat, axis=1)
-    target = 2 * np.arctanh(_EDGE * _spread_radii(radius))
-    flat = flat / np.where(radius > 0, radius, 1)[:, None] * target[:, None]
-    note = (
-        f"Learned points by tangent PCA ({held:.0%} of the",
-        "squared length). Radii are stretched to be",
-        "readable: their order is kept, their size is not.",
-    )
-    return Layout("points", flat, None, note)
-
-
 def as_points(tangents: Any, count: int) -> NDArray[np.float64]:
-    """``tangents`` as a checked ``(N, d)`` float64 array."""
+    """``tangents``, an array or a torch tensor, as a checked ``(N, d)`` float64 array.
+
+    Raises:
+        OptionError: Another shape. OffManifoldError: NaN or infinity.
+    """
     if hasattr(tangents, "detach"):  # a torch tensor, possibly bfloat16, which numpy lacks
         tangents = tangents.detach().cpu().double().numpy()
     points = np.asarray(tangents, dtype=np.float64)
@@ -157,13 +136,3 @@ def as_points(tangents: Any, count: int) -> NDArray[np.float64]:
             f"{int(bad.argmax())}. The training has diverged; lower its learning rate."
         )
     return points
-
-
-def _spread_radii(radius: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Increasing in ``radius``, within [0, 1]: mostly even density, partly the size."""
-    largest = radius.max()
-    if not largest > 0:
-        return np.zeros_like(radius)
-    rank = np.searchsorted(np.sort(radius), radius, side="right") / len(radius)
-    blend = 0.65 * np.sqrt(rank) + 0.35 * radius / largest
-    return np.where(radius > 0, blend, 0.0)

@@ -97,7 +97,12 @@ def place_names(plan: Naming, placer: Placer, ruler: Ruler, most: int | None) ->
     # a leaf inside would only repeat it or crowd the edges.
     if plan.rim:
         rest = [n for n in rest if not is_leaf[n]]
-    rest.sort(key=lambda n: (is_leaf[n], int(plan.taxonomy.depth[n]), -int(plan.leaves[n]), n))
+    # Equals in an order that jumps about: what there is room for is not of the first class alone.
+    rest.sort(
+        key=lambda n: (
+            is_leaf[n], int(plan.taxonomy.depth[n]), -int(plan.leaves[n]), n * 0.618034 % 1
+        )
+    )  # fmt: skip
     for node in rest[:_TRIES]:
         if len(placed) >= budget:
             break

@@ -14,10 +14,12 @@ from numpy.typing import NDArray
 
 from hyperlm.manifolds import polar
 
-__all__ = ["Quality", "picture_quality"]
+__all__ = ["Quality", "best_scale", "compare", "picture_quality", "sampled_distances"]
 
 _ROWS = 400
+_DISTANCES = 2_000_000  # of large trees fewer nodes are compared with all others
 _NEIGHBOURS = 10
+_PAIRS = 2_000_000  # whose ranks are compared; of more, every n-th
 
 
 @dataclass(frozen=True)
@@ -63,54 +65,90 @@ def picture_quality(
     Args:
         drawn: ``(N, 2)`` tangent vectors at the origin of the drawn disk, ``c = 1``.
         points: ``(N, d)`` tangent vectors at the origin in Riemannian length, or None.
-        c: Of ``points``; curvature is ``-c``.
-        seed: Of the sample of 400 nodes, taken when there are more.
+        c: Of ``points``; curvature is ``-c``, 0 where they are flat.
+        seed: Of the sample of up to 400 nodes, taken when there are more.
     Returns:
         None for fewer than three nodes, where there is nothing to compare.
     """
-    count = len(drawn)
-    if count < 3:
+    if len(drawn) < 3:
         return None
-    rows = np.arange(count)
-    if count > _ROWS:
-        rows = np.sort(np.random.default_rng(seed).choice(count, _ROWS, replace=False))
-    shown = _hyperbolic(drawn, rows, 1.0)
+    shown = _distances(drawn, 1.0, seed)
     if points is None:
-        true = np.asarray(taxonomy.distance(rows[:, None], np.arange(count)), dtype=np.float64)
-    else:
-        true = _hyperbolic(points, rows, c)
-    others = np.ones((len(rows), count), dtype=bool)
-    others[np.arange(len(rows)), rows] = False
-    a, b = shown[others], true[others]
-    k = min(_NEIGHBOURS, count - 2)
+        return compare(shown, _in_tree(taxonomy, len(drawn), seed), of="tree's distances")
+    return compare(shown, _distances(points, c, seed), of="learned distances")
+
+
+def sampled_distances(
+    taxonomy: Any, points: NDArray[np.float64], *, c: float = 1.0, seed: int = 0
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Tree distances and distances of ``points`` ``(N, d)``, both ``(R, N - 1)``.
+
+    One row for each of up to 400 sampled nodes, its distances to all others.
+    """
+    return _in_tree(taxonomy, len(points), seed), _distances(points, c, seed)
+
+
+def compare(drawn: NDArray[np.float64], true: NDArray[np.float64], *, of: str) -> Quality:
+    """Measure ``drawn`` against ``true``, both ``(R, N - 1)``, see :func:`sampled_distances`."""
+    k = min(_NEIGHBOURS, drawn.shape[1] - 1)
     return Quality(
-        distortion=_distortion(a, b),
-        rank_correlation=_spearman(a, b),
-        neighbours=_neighbours(a.reshape(len(rows), -1), b.reshape(len(rows), -1), k),
+        distortion=_distortion(drawn, true),
+        rank_correlation=_spearman(drawn, true),
+        neighbours=_neighbours(drawn, true, k),
         k=k,
-        of="tree's distances" if points is None else "learned distances",
+        of=of,
     )
 
 
-def _hyperbolic(u: NDArray[np.float64], rows: NDArray[np.int64], c: float) -> NDArray[np.float64]:
-    tensor = torch.from_numpy(np.ascontiguousarray(u, dtype=np.float64))
-    return polar.pairwise_dist(tensor[torch.from_numpy(rows)], tensor, c).numpy()
+def best_scale(drawn: NDArray[np.float64], true: NDArray[np.float64]) -> float:
+    """The ``s`` for which the mean of ``|drawn / (s true) - 1|`` is least; nan where all are 0."""
+    ratio = drawn[true > 0] / true[true > 0]
+    positive = np.sort(ratio[ratio > 0])[::-1]
+    if not len(positive):
+        return math.nan
+    # mean |ratio/s - 1| is least where 1/s is the median of 1/ratio weighted by ratio.
+    weight = np.cumsum(positive)
+    return float(positive[np.searchsorted(weight, weight[-1] / 2)])
+
+
+def _distances(u: NDArray[np.float64], c: float, seed: int) -> NDArray[np.float64]:
+    rows = _rows(len(u), seed)
+    points = torch.from_numpy(np.ascontiguousarray(u, dtype=np.float64))
+    some = points[torch.from_numpy(rows)]
+    dist = torch.cdist(some, points) if c == 0 else polar.pairwise_dist(some, points, c)
+    return _without_self(dist.numpy(), rows)
+
+
+def _in_tree(taxonomy: Any, count: int, seed: int) -> NDArray[np.float64]:
+    rows = _rows(count, seed)
+    steps = np.asarray(taxonomy.distance(rows[:, None], np.arange(count)), dtype=np.float64)
+    return _without_self(steps, rows)
+
+
+def _rows(count: int, seed: int) -> NDArray[np.int64]:
+    if count <= _ROWS:
+        return np.arange(count)
+    sample = min(_ROWS, max(50, _DISTANCES // count))
+    return np.sort(np.random.default_rng(seed).choice(count, sample, replace=False))
+
+
+def _without_self(values: NDArray[np.float64], rows: NDArray[np.int64]) -> NDArray[np.float64]:
+    others = np.ones(values.shape, dtype=bool)
+    others[np.arange(len(rows)), rows] = False
+    return values[others].reshape(len(rows), -1)
 
 
 def _distortion(drawn: NDArray[np.float64], true: NDArray[np.float64]) -> float:
-    apart = true > 0
-    ratio = drawn[apart] / true[apart]
-    positive = np.sort(ratio[ratio > 0])[::-1]
-    if not len(positive):
+    scale = best_scale(drawn, true)
+    if math.isnan(scale):
         return 1.0
-    # mean |ratio/s - 1| is least where 1/s is the median of 1/ratio weighted by ratio.
-    weight = np.cumsum(positive)
-    scale = positive[np.searchsorted(weight, weight[-1] / 2)]
-    return float(np.abs(ratio / scale - 1).mean())
+    apart = true > 0
+    return float(np.abs(drawn[apart] / (scale * true[apart]) - 1).mean())
 
 
 def _spearman(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
-    x, y = _ranks(a), _ranks(b)
+    step = max(1, a.size // _PAIRS)
+    x, y = _ranks(a.reshape(-1)[::step]), _ranks(b.reshape(-1)[::step])
     x, y = x - x.mean(), y - y.mean()
     size = math.sqrt(float((x * x).sum()) * float((y * y).sum()))
     return float((x * y).sum()) / size if size > 0 else math.nan

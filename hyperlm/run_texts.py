@@ -1,0 +1,109 @@
+"""The labelled texts of a run: those it was trained on, divided as the run divided them, or others.
+
+In: a run folder and perhaps a data set. Out: texts with gold paths of the run's taxonomy. What has
+changed since the run was trained is told.
+"""
+
+import hashlib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from hyperlm.data import LabelledTexts, load_data, read_labelled
+from hyperlm.errors import DataError, OutputError
+from hyperlm.options import TrainingOptions
+from hyperlm.runfolder import RECORD, read_record
+from hyperlm.taxonomy import Taxonomy
+
+__all__ = ["texts_of_run", "trained_on"]
+
+
+def texts_of_run(
+    run: str | Path,
+    taxonomy: Taxonomy,
+    *,
+    data: str | Path | None,
+    split: str,
+    note: Callable[[str], None],
+    columns: Mapping[str, Any] | None = None,
+) -> LabelledTexts:
+    """Texts to measure or to show.
+
+    Args:
+        run: Its folder, or a hub id.
+        taxonomy: The labels the run knows.
+        data: None for what ``run.json`` names. The single table that a run's splits were cut from
+            is cut again in the same way, so that its test texts stay those the run never saw.
+        split: Of a data set with splits.
+        note: Told of changes since the training.
+        columns: ``text_column``, ``label_columns``, ``path_separator``, where they differ from the
+            run's.
+    Raises:
+        DataError: It is not known what the run was trained on, or that is not here.
+    """
+    columns = dict(columns or {})
+    options, source = trained_on(run)
+    if data is not None and (columns or not _same_table(data, source)):
+        usual = source.get("columns")
+        return read_labelled(
+            data,
+            taxonomy=taxonomy,
+            split=split,
+            trained_on=(usual["text"], usual["labels"]) if usual else None,
+            **({"path_separator": options.path_separator} if options else {}) | columns,
+        )
+    if options is None:
+        raise DataError(
+            f"{run}: it is not known what this model was trained on. Name labelled texts with "
+            "--data."
+        )
+    given = {
+        "text_column": options.text_column,
+        "label_columns": options.label_columns,
+        "path_separator": options.path_separator,
+    } | columns
+    name = options.data if data is None else str(data)
+    try:
+        bundle = load_data(
+            name,
+            taxonomy=taxonomy,
+            seed=options.seed,
+            val_fraction=options.val_fraction,
+            # A split cut from another depends on it.
+            splits=(split,) if split == "train" else ("train", "val", split),
+            **given,
+        )
+        texts = bundle.split(split)
+    except DataError as error:
+        if data is not None:
+            raise
+        raise DataError(
+            f"the data the run was trained on, {name!r}, cannot be read here: {error} Or name "
+            "labelled texts with --data."
+        ) from error
+    for part in ("all", split):
+        stored, present = (s.get("files", {}).get(part) for s in (source, bundle.source))
+        if stored and present and stored["sha256"] != present["sha256"]:
+            note(f"{present['file']} has changed since the run was trained.")
+    if split in bundle.source.get("cuts", {}):
+        note(f"These are the {split} texts that the run cut from {Path(name).name}.")
+    return texts
+
+
+def trained_on(run: str | Path) -> tuple[TrainingOptions | None, dict[str, Any]]:
+    """Options and data record of the run, where the folder has them."""
+    try:
+        record = read_record(Path(run))
+    except OutputError:
+        return None, {}
+    return TrainingOptions.from_json(record["options"], path=Path(run) / RECORD), record["data"]
+
+
+def _same_table(data: str | Path, source: dict[str, Any]) -> bool:
+    """Whether ``data`` is the single table that a run's splits were cut from."""
+    known = source.get("files", {}).get("all", {}).get("sha256")
+    path = Path(data)
+    if known is None or not path.is_file():
+        return False
+    with path.open("rb") as stream:
+        return bool(hashlib.file_digest(stream, "sha256").hexdigest() == known)

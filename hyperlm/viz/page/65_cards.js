@@ -1,0 +1,255 @@
+// What is known of a label or a text, as elements. Everything in them is set as text.
+
+/** An element: make("p", { class: "x" }, "text", child, ...). */
+function make(tag, attributes = {}, ...inside) {
+  const element = document.createElement(tag);
+  for (const [key, value] of Object.entries(attributes)) {
+    if (key === "on") element.addEventListener("click", value);
+    else if (value === true) element.setAttribute(key, "");
+    else if (value !== false && value !== null) element.setAttribute(key, value);
+  }
+  for (const part of inside.flat()) {
+    if (part !== null && part !== undefined && part !== false) element.append(part);
+  }
+  return element;
+}
+
+function nodeName(app, node) {
+  return node === app.scene.tree.root
+    ? app.doc.title
+    : cleaned(app.scene.tree.names[node]) || "\u25a1";
+}
+
+/** A button that leads to a node; its dot has the colour of the top class. */
+function nodeButton(app, node, extra = null) {
+  const dot = make("span", { class: "dot", "aria-hidden": "true" });
+  dot.style.backgroundColor = classColorOf(app, node);
+  const name = make("bdi", { class: "name" }, shortened(nodeName(app, node), 80));
+  return make(
+    "button",
+    { type: "button", class: "node", on: () => app.choose(node, { centre: true }) },
+    dot,
+    name,
+    extra === null ? null : make("span", { class: "extra" }, extra),
+  );
+}
+
+function classColorOf(app, node) {
+  const { tree } = app.scene;
+  return node === tree.root ? app.theme.ink : app.theme.classes[classOf(tree.top[node])];
+}
+
+function fact(name, value) {
+  return make("div", {}, make("dt", {}, name), make("dd", {}, value));
+}
+
+function bar(share) {
+  const inner = make("span");
+  inner.style.width = `${(100 * Math.max(0, Math.min(1, share))).toFixed(1)}%`;
+  return make("span", { class: "bar", "aria-hidden": "true" }, inner);
+}
+
+function levelWords(app, node) {
+  const { tree } = app.scene;
+  const depth = tree.depth[node];
+  const name = app.doc.levelNames[depth - 1];
+  const plain = `Level ${depth} of ${tree.levels}`;
+  return name && !/^(level|l)?\s*\d+$/i.test(name) ? `${plain}, ${cleaned(name)}` : plain;
+}
+
+/** Card of a label; `brief` for the one that floats. */
+function nodeCard(app, node, brief) {
+  const { tree } = app.scene;
+  const root = node === tree.root;
+  const facts = make("dl", { class: "facts" });
+  if (tree.children[node]) {
+    const families = tree.below[node] > tree.leaves[node];
+    const leaves = plural(tree.leaves[node], "leaf", "leaves");
+    facts.append(
+      fact("Labels below", grouped(tree.below[node]) + (families ? ` (${leaves})` : "")),
+    );
+  }
+  if (!root && tree.texts && Number.isFinite(tree.texts[node])) {
+    facts.append(
+      fact(tree.children[node] ? "Texts at or below" : "Texts", grouped(tree.texts[node])),
+    );
+  }
+  if (root && app.doc.texts) {
+    const { count, gold, mistakes } = app.doc.texts;
+    facts.append(fact("Texts on this page", grouped(count)));
+    if (gold.every((g) => g >= 0) && count) {
+      const right = 1 - mistakes / count;
+      facts.append(fact("Whole path right", [make("span", {}, percent(right)), bar(right)]));
+    }
+  }
+  const accuracy = !root && tree.accuracy ? tree.accuracy[node] : null;
+  if (typeof accuracy === "number") {
+    facts.append(fact("Accuracy", [make("span", {}, percent(accuracy)), bar(accuracy)]));
+  }
+  const card = make(
+    "article",
+    { class: brief ? "card brief" : "card" },
+    make(
+      "h2",
+      {},
+      make("bdi", {}, brief ? shortened(nodeName(app, node), 120) : nodeName(app, node)),
+    ),
+    make("p", { class: "where" }, root ? "The root" : levelWords(app, node)),
+    facts,
+  );
+  const confused = (!root && tree.confused && tree.confused[node]) || [];
+  if (confused.length) {
+    card.append(
+      make("h3", {}, "Taken for"),
+      make(
+        "ul",
+        { class: "nodes" },
+        confused
+          .slice(0, 3)
+          .map(([other, count]) =>
+            make("li", {}, nodeButton(app, other, plural(count, "text", "texts"))),
+          ),
+      ),
+    );
+  }
+  const examples = (!root && app.doc.texts && tree.examples && tree.examples[node]) || [];
+  if (examples.length) {
+    card.append(
+      make("h3", {}, "Examples"),
+      make(
+        "ul",
+        { class: "examples" },
+        examples
+          .slice(0, brief ? 2 : 3)
+          .map((t) =>
+            make(
+              "li",
+              {},
+              make(
+                "button",
+                { type: "button", class: "text", on: () => app.chooseText(t) },
+                make("bdi", {}, shortened(app.doc.texts.text[t], brief ? 110 : 220)),
+              ),
+            ),
+          ),
+      ),
+    );
+  }
+  return card;
+}
+
+function pathWords(app, node) {
+  return pathOf(app.scene.tree, node)
+    .map((n) => shortened(nodeName(app, n), 40))
+    .join(" \u203a ");
+}
+
+function textCard(app, text, brief) {
+  const { texts } = app.doc;
+  const gold = texts.gold[text];
+  const predicted = texts.predicted[text];
+  const probability = texts.probability[text];
+  const facts = make("dl", { class: "facts" });
+  const one = (name, node, more) =>
+    facts.append(
+      fact(name, [brief ? make("bdi", {}, pathWords(app, node)) : pathButtons(app, node), more]),
+    );
+  if (gold >= 0) one("Label", gold, null);
+  if (predicted >= 0) {
+    const sure = Number.isFinite(probability)
+      ? make("span", { class: "sure" }, percent(probability), bar(probability))
+      : null;
+    one("Prediction", predicted, sure);
+  }
+  const verdict = gold < 0 || predicted < 0 ? null : texts.wrong[text] ? "Mistaken" : "Correct";
+  return make(
+    "article",
+    { class: brief ? "card brief" : "card" },
+    make(
+      "h2",
+      {},
+      "Text",
+      verdict && make("span", { class: `verdict ${verdict.toLowerCase()}` }, verdict),
+    ),
+    make(
+      "blockquote",
+      {},
+      make("bdi", {}, brief ? shortened(texts.text[text], 240) : cleaned(texts.text[text])),
+    ),
+    facts,
+  );
+}
+
+function pathButtons(app, node) {
+  return make(
+    "span",
+    { class: "path" },
+    pathOf(app.scene.tree, node).map((n) => nodeButton(app, n)),
+  );
+}
+
+/** One sentence for a screen reader. */
+function nodeSentence(app, node) {
+  const { tree } = app.scene;
+  const parts = [nodeName(app, node)];
+  if (node === tree.root) {
+    parts.push("the root", plural(tree.count, "label", "labels"));
+  } else {
+    parts.push(levelWords(app, node));
+    if (tree.parent[node] !== tree.root) parts.push(`under ${nodeName(app, tree.parent[node])}`);
+    const row = childrenOf(tree, tree.parent[node]);
+    if (row.length > 1) parts.push(`${row.indexOf(node) + 1} of ${row.length}`);
+    if (tree.children[node]) parts.push(plural(tree.children[node], "child", "children"));
+    if (tree.texts && Number.isFinite(tree.texts[node])) {
+      parts.push(plural(tree.texts[node], "text", "texts"));
+    }
+    if (tree.accuracy && typeof tree.accuracy[node] === "number") {
+      parts.push(`accuracy ${percent(tree.accuracy[node])}`);
+    }
+  }
+  return shortened(parts.join(", "), 400);
+}
+
+/** The card beside what the pointer is on. It stays while the pointer is over it. */
+class FloatingCard {
+  constructor(app) {
+    this.app = app;
+    this.box = document.getElementById("hover");
+    this.key = "";
+    this.timer = 0;
+    this.box.addEventListener("pointerenter", () => clearTimeout(this.timer));
+    this.box.addEventListener("pointerleave", () => this.hideSoon());
+  }
+
+  /** Show what `card` makes, after the pointer has stayed a moment. */
+  show(key, x, y, card) {
+    clearTimeout(this.timer);
+    if (this.key === key) return;
+    this.timer = setTimeout(() => this.showNow(key, x, y, card()), this.key ? 60 : 140);
+  }
+
+  showNow(key, x, y, card) {
+    this.key = key;
+    this.box.replaceChildren(card);
+    this.box.hidden = false;
+    const { width, height } = this.app.scene;
+    const w = this.box.offsetWidth;
+    const h = this.box.offsetHeight;
+    const left = x + 14 + w <= width ? x + 14 : Math.max(4, x - 14 - w);
+    const top = Math.max(4, Math.min(height - h - 4, y - 24));
+    this.box.style.left = `${left}px`;
+    this.box.style.top = `${top}px`;
+  }
+
+  hideSoon() {
+    clearTimeout(this.timer);
+    this.timer = setTimeout(() => this.hide(), 260);
+  }
+
+  hide() {
+    clearTimeout(this.timer);
+    this.key = "";
+    this.box.hidden = true;
+    this.box.replaceChildren();
+  }
+}

@@ -1,0 +1,95 @@
+"""Texts through a model: where each one lies, exactly, and the most probable paths.
+
+In: a loaded model and texts. Out: numpy arrays. ``Classifier.points`` gives coordinates of the
+geometry, and those of the Poincare ball round to the rim beyond a radius of about 12 in float32;
+pictures need the tangent vectors that the coordinates were made from.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from hyperlm import decoding
+from hyperlm.classifier import Classifier
+from hyperlm.lm.batches import Collator, tokenise
+
+__all__ = ["Read", "read_texts"]
+
+_WINDOW = 4096  # texts whose scores are held at a time
+
+
+@dataclass(frozen=True)
+class Read:
+    """What a model says of M texts.
+
+    Attributes:
+        tangents: ``(M, d)`` at the origin, Riemannian length, as the deepest tapped layer sees it.
+        predicted: ``(M,)`` end node of the best path.
+        path_nodes: ``(M, L)`` that path from the top down, -1 beyond its end.
+        marginals: ``(M, L)`` probability of each node of that path, 0 beyond its end.
+        probability: ``(M,)`` of the whole path.
+        top_nodes: ``(M, k)`` end nodes of the best paths, best first.
+        top_paths: ``(M, k, L)`` those paths.
+        top_probabilities: ``(M, k)``.
+    """
+
+    tangents: NDArray[np.float64]
+    predicted: NDArray[np.int64]
+    path_nodes: NDArray[np.int64]
+    marginals: NDArray[np.float64]
+    probability: NDArray[np.float64]
+    top_nodes: NDArray[np.int64]
+    top_paths: NDArray[np.int64]
+    top_probabilities: NDArray[np.float64]
+
+
+@torch.inference_mode()
+def read_texts(model: Classifier, texts: Sequence[str], *, k: int = 5) -> Read:
+    """Run ``texts`` through the model; answers as :meth:`Classifier.predict` gives them."""
+    head, levels = model.model.head, model.taxonomy.num_levels
+    k = min(k, len(model.taxonomy.terminals))
+    shapes = ((0, head.dim), (0,), (0, levels), (0, levels), (0,), (0, k), (0, k, levels), (0, k))
+    parts = [[np.zeros(shape)] for shape in shapes]
+    for start in range(0, len(texts), _WINDOW):
+        logits, tangents = _forward(model, texts[start : start + _WINDOW])
+        cuts = head.cuts(logits.device)
+        best = decoding.top_k(logits, cuts, k, loss=head.loss_kind)
+        path = best.path_nodes[:, 0]
+        marginals = decoding.marginals(logits, cuts, loss=head.loss_kind)
+        of_path = marginals.gather(1, path.clamp(min=0)).masked_fill(path < 0, 0)
+        answers = (
+            tangents, best.nodes[:, 0], path, of_path, best.prob[:, 0], best.nodes,
+            best.path_nodes, best.prob,
+        )  # fmt: skip
+        for part, answer in zip(parts, answers, strict=True):
+            part.append(answer.double().numpy() if answer.is_floating_point() else answer.numpy())
+    wide: list[Any] = [np.concatenate(part) for part in parts]
+    for column in (1, 2, 5, 6):  # node numbers, which the empty starts made floats
+        wide[column] = wide[column].astype(np.int64)
+    return Read(*wide)
+
+
+def _forward(model: Classifier, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
+    """Scores ``(B, N)`` and tangents ``(B, d)`` on the CPU, in the order of the texts."""
+    lm = model.model
+    head = lm.head
+    project = head.each_projection()[head.tap_of_level[-1]]
+    ids = tokenise(texts, lm.tokenizer, lm.config.max_length, keep=False)
+    collate = Collator(model.taxonomy, lm.tokenizer.pad_token_id)
+    logits = torch.empty(len(ids), len(model.taxonomy))
+    tangents = torch.empty(len(ids), head.dim)
+    # Neighbours in length share a batch.
+    order = sorted(range(len(ids)), key=lambda row: len(ids[row]))
+    for start in range(0, len(order), model.batch_size):
+        rows = order[start : start + model.batch_size]
+        batch = collate([{"input_ids": ids[row]} for row in rows])
+        states = lm.pooled_states(**{name: value.to(lm.device) for name, value in batch.items()})
+        taps = states.unbind(dim=1)
+        logits[rows] = head(taps).logits.float().cpu()
+        tangents[rows] = project(taps[head.tap_of_level[-1]]).float().cpu()
+    return logits, tangents

@@ -1,0 +1,307 @@
+"""Everything a picture or a page shows of a run, as plain arrays: no model, no torch.
+
+In: a run folder or hub id, a taxonomy file, or an embedding file. Out: a :class:`RunData`. Points
+are tangent vectors at the origin of the run's own space in Riemannian length; curvature is ``-c``.
+"""
+
+import contextlib
+import json
+import math
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hyperlm.errors import DataError, ModelError, OffManifoldError, OptionError, OutputError
+from hyperlm.run_texts import texts_of_run
+from hyperlm.taxonomy import Taxonomy
+from hyperlm.viz.embedding_file import read_embedding
+
+if TYPE_CHECKING:
+    from hyperlm.classifier import Classifier
+    from hyperlm.data import LabelledTexts
+
+__all__ = ["RunData", "TextData", "collect_model", "collect_run", "read_source", "taxonomy_data"]
+
+TOP = 5  # most probable paths kept of every text
+_GEOMETRIES = ("poincare", "lorentz", "euclidean", "none")
+_LOG = "train_log.jsonl"
+
+
+@dataclass(frozen=True)
+class TextData:
+    """M texts, where they lie and what the model says of them.
+
+    Attributes:
+        texts: M texts.
+        tangents: ``(M, d)`` at the origin, Riemannian length, in the space of ``RunData.points``.
+        gold: ``(M,)`` end node of the first gold path, -1 where there is none.
+        predicted: ``(M,)`` end node of the decoded path.
+        probability: ``(M,)`` of the whole decoded path.
+        top_nodes: ``(M, k)`` end nodes of the most probable paths, best first.
+        top_probabilities: ``(M, k)``.
+        split: Where the texts are from: ``train``, ``val``, ``test``, or the name of a file.
+    """
+
+    texts: tuple[str, ...]
+    tangents: NDArray[np.float64]
+    gold: NDArray[np.int64]
+    predicted: NDArray[np.int64]
+    probability: NDArray[np.float64]
+    top_nodes: NDArray[np.int64]
+    top_probabilities: NDArray[np.float64]
+    split: str
+
+    def __post_init__(self) -> None:
+        count = len(self.texts)
+        rows = {name: len(value) for name, value in vars(self).items() if name != "split"}
+        if set(rows.values()) != {count} or self.tangents.ndim != 2:
+            raise OptionError(
+                f"TextData: {count} texts, but {rows} rows; tangents of shape "
+                f"{self.tangents.shape}. Give one row per text."
+            )
+        _refuse_infinite(self.tangents, "text")
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+
+@dataclass(frozen=True)
+class RunData:
+    """What there is to see of a run.
+
+    Attributes:
+        title: What to call it.
+        taxonomy: The labels.
+        level_names: One per level, coarse to fine.
+        geometry: ``poincare``, ``lorentz``, ``euclidean``; ``none`` without label points.
+        c: Curvature is ``-c``; 0 for ``euclidean`` and ``none``.
+        points: ``(N, d)`` label points as tangent vectors at the origin, Riemannian length, or None
+            for a taxonomy alone and for a linear head, which has weights but no points.
+        texts: Texts with their predictions, or None.
+        log: Rows of the training log, oldest first.
+        notes: What the reader must know: what was left out, and why.
+    """
+
+    title: str
+    taxonomy: Taxonomy
+    level_names: tuple[str, ...]
+    geometry: str
+    c: float
+    points: NDArray[np.float64] | None
+    texts: TextData | None
+    log: tuple[dict[str, Any], ...] = ()
+    notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        count, points = len(self.taxonomy), self.points
+        if self.geometry not in _GEOMETRIES:
+            raise OptionError(
+                f"geometry {self.geometry!r}: choose one of {', '.join(_GEOMETRIES)}."
+            )
+        if not (math.isfinite(self.c) and self.c >= 0):
+            raise OptionError(f"c = {self.c}: it must be finite and not negative.")
+        if len(self.level_names) != self.taxonomy.num_levels:
+            raise OptionError(
+                f"{len(self.level_names)} level names for {self.taxonomy.num_levels} levels."
+            )
+        if points is not None:
+            if points.ndim != 2 or len(points) != count or not points.shape[1]:
+                raise OptionError(
+                    f"points have the shape {points.shape}, the taxonomy has {count} nodes: give "
+                    "one row per node, (N, d), in the taxonomy's numbering and without the root."
+                )
+            _refuse_infinite(points, "node")
+        if self.texts is not None:
+            nodes = (self.texts.gold, self.texts.predicted, self.texts.top_nodes)
+            if any(len(n) and (n.min() < -1 or n.max() >= count) for n in nodes):
+                raise OptionError(f"texts name nodes outside -1..{count - 1}.")
+            if points is not None and self.texts.tangents.shape[1] != points.shape[1]:
+                raise OptionError(
+                    f"texts have {self.texts.tangents.shape[1]} dimensions, label points "
+                    f"{points.shape[1]}; they must lie in one space."
+                )
+
+
+def read_source(
+    path: str | Path,
+    *,
+    data: str | Path | None = None,
+    split: str = "val",
+    limit: int = 20_000,
+    say: Callable[[str], None] | None = None,
+) -> RunData:
+    """A taxonomy file, an embedding file (``.safetensors``), a run folder or a hub id.
+
+    Args:
+        path: Which of them it is, is told by what is there: a file, or else a run.
+        data, split, limit, say: See :func:`collect_run`; files have no texts.
+    Raises:
+        ModelError, TaxonomyError, DataError: What is there cannot be used; the message says why.
+    """
+    source = Path(path)
+    if not source.is_file():
+        return collect_run(path, data=data, split=split, limit=limit, say=say)
+    if data is not None:
+        raise OptionError(
+            f"{source}: texts need a model to read them, and this is a file. Leave out --data, or "
+            "give the folder of a run."
+        )
+    if source.suffix.lower() == ".safetensors":
+        placed = read_embedding(source)
+        tree, title = placed.taxonomy, placed.taxonomy.title or source.name
+        return RunData(
+            title, tree, _level_names(tree), placed.geometry, placed.c, placed.points, None
+        )
+    return taxonomy_data(Taxonomy.read(source), title=source.name)
+
+
+def taxonomy_data(taxonomy: Taxonomy, *, title: str | None = None) -> RunData:
+    """A taxonomy without a model."""
+    name = taxonomy.title if title is None else title
+    return RunData(name, taxonomy, _level_names(taxonomy), "none", 0.0, None, None)
+
+
+def collect_run(
+    run: str | Path,
+    *,
+    data: str | Path | None = None,
+    split: str = "val",
+    limit: int = 20_000,
+    say: Callable[[str], None] | None = None,
+) -> RunData:
+    """A trained run with the texts of one split and what the model says of them.
+
+    Args:
+        run: Folder of a run, or a hub id.
+        data: Labelled texts; None for what the run was trained on, where that is still here. If it
+            is not, there are no texts, and a note says why.
+        split: Of a data set with splits; a single file is taken whole.
+        limit: More texts than this are thinned to a fixed random sample; 0 for no texts.
+        say: Told every note as it arises; by default they go to standard error.
+    Raises:
+        ModelError: No model there, or a damaged one. DataError: ``data`` cannot be used.
+    """
+    # Here, since the transformers library takes seconds and a taxonomy does without.
+    from hyperlm.classifier import load
+
+    return collect_model(load(run), run, data=data, split=split, limit=limit, say=say)
+
+
+def collect_model(
+    model: "Classifier",
+    run: str | Path,
+    *,
+    data: str | Path | None = None,
+    split: str = "val",
+    limit: int = 20_000,
+    say: Callable[[str], None] | None = None,
+) -> RunData:
+    """:func:`collect_run` with a model that has been loaded already."""
+    found = _model_points(model, run)
+    if not limit:
+        return found
+    notes: list[str] = []
+
+    def note(line: str) -> None:
+        notes.append(line)
+        (say or _stderr)(line)
+
+    try:
+        texts = texts_of_run(run, model.taxonomy, data=data, split=split, note=note)
+    except DataError as error:
+        if data is not None:
+            raise
+        note(f"No texts are shown: {error}")
+        return replace(found, notes=tuple(notes))
+    label = split if data is None else Path(data).name
+    shown = _text_data(model, texts, label, limit, note)
+    return replace(found, texts=shown, notes=tuple(notes))
+
+
+def _model_points(model: "Classifier", run: str | Path) -> RunData:
+    """The labels of a loaded model, without texts; title and log from its folder."""
+    from torch import Tensor
+
+    from hyperlm.card import data_name
+    from hyperlm.heads import HyperbolicHead
+    from hyperlm.runfolder import read_record
+
+    folder, head = Path(run), model.model.head
+    title = folder.resolve().name if folder.is_dir() else str(run)
+    with contextlib.suppress(OutputError):  # a model without the record of its run
+        data = data_name(read_record(folder)["data"])
+        title = title if title == data else f"{data}: {title}"
+    points, geometry, c = None, "none", 0.0
+    if isinstance(head, HyperbolicHead):
+        points, geometry = head.node_tangents().detach().cpu().double().numpy(), head.geometry
+        bend = head.c.detach() if isinstance(head.c, Tensor) else head.c
+        c = 0.0 if geometry == "euclidean" else float(bend)
+    log = _read_log(folder / _LOG)
+    return RunData(title, model.taxonomy, model.level_names, geometry, c, points, None, log)
+
+
+def _text_data(
+    model: "Classifier",
+    texts: "LabelledTexts",
+    split: str,
+    limit: int,
+    note: Callable[[str], None],
+) -> TextData:
+    """Read the texts, at most ``limit`` of them, with the model."""
+    from hyperlm.data import gold_nodes
+    from hyperlm.viz.reading import read_texts
+
+    if len(texts) > limit:
+        note(f"{limit:,} of the {len(texts):,} texts are shown: a random sample, always the same.")
+        texts = texts.take(np.sort(np.random.default_rng(0).permutation(len(texts))[:limit]))
+    ends = gold_nodes(texts, model.taxonomy)
+    several = sum(len(nodes) > 1 for nodes in ends)
+    if several:
+        note(f"{several:,} texts have several gold paths; the first of each is taken.")
+    gold = np.array([nodes[0] if len(nodes) else -1 for nodes in ends], dtype=np.int64)
+    read = read_texts(model, texts.texts, k=TOP)
+    return TextData(
+        texts.texts,
+        read.tangents,
+        gold,
+        read.predicted,
+        read.probability,
+        read.top_nodes,
+        read.top_probabilities,
+        split,
+    )
+
+
+def _level_names(taxonomy: Taxonomy) -> tuple[str, ...]:
+    return tuple(f"L{level}" for level in range(1, taxonomy.num_levels + 1))
+
+
+def _read_log(path: Path) -> tuple[dict[str, Any], ...]:
+    """Rows of a training log; () where there is none."""
+    if not path.is_file():
+        return ()
+    try:
+        rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line]
+    except (OSError, ValueError) as error:
+        raise ModelError(
+            f"{path}: damaged ({error}). Copy the run again, or take this file out of the folder."
+        ) from error
+    return tuple(rows)
+
+
+def _refuse_infinite(points: NDArray[np.float64], what: str) -> None:
+    bad = ~np.isfinite(points).all(1)
+    if bad.any():
+        raise OffManifoldError(
+            f"{int(bad.sum())} of {len(points)} {what} points hold NaN or infinity, first {what} "
+            f"{int(bad.argmax())}. The training has diverged; lower its learning rate."
+        )
+
+
+def _stderr(line: str) -> None:
+    print(line, file=sys.stderr)
