@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from hyperlm.data import load_data
     from hyperlm.heads import HyperbolicHead, LinearHead
     from hyperlm.lm import HierarchicalLM
+    from hyperlm.lm.decoder import HierarchicalDecoder
     from hyperlm.optim import build_optimizer
     from hyperlm.taxonomy import Taxonomy
 
@@ -20,6 +21,7 @@ __version__ = "0.1.0"
 
 _HOME = {
     "Classifier": "hyperlm.classifier",
+    "HierarchicalDecoder": "hyperlm.lm.decoder",
     "HierarchicalLM": "hyperlm.lm",
     "HyperbolicHead": "hyperlm.heads",
     "LinearHead": "hyperlm.heads",
@@ -31,6 +33,7 @@ _HOME = {
 
 __all__ = [
     "Classifier",
+    "HierarchicalDecoder",
     "HierarchicalLM",
     "HyperbolicHead",
     "LinearHead",

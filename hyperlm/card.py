@@ -17,6 +17,7 @@ import yaml
 from hyperlm import __version__
 from hyperlm.lm import HierarchicalLM
 from hyperlm.lm.backbone import SHORT_NAMES
+from hyperlm.lm.decoder import HierarchicalDecoder
 from hyperlm.options import TrainingOptions
 from hyperlm.training import resolve_precision
 
@@ -24,7 +25,7 @@ __all__ = ["data_name", "head_in_words", "model_card", "result_rows"]
 
 
 def model_card(
-    model: HierarchicalLM,
+    model: HierarchicalLM | HierarchicalDecoder,
     options: TrainingOptions,
     source: dict[str, Any],
     metrics: dict[str, Any],
@@ -41,6 +42,7 @@ def model_card(
         seconds: wall-clock time of the whole run.
     """
     taxonomy = model.taxonomy
+    assert taxonomy is not None, "what a run trains classifies"
     shape = f"{len(taxonomy)} labels on {taxonomy.num_levels} levels"
     parts = [
         "---\n" + yaml.safe_dump(_front_matter(options, source), sort_keys=False) + "---",
@@ -115,6 +117,8 @@ def data_name(source: dict[str, Any]) -> str:
 
 def head_in_words(options: TrainingOptions) -> str:
     """What scores the labels, as in "node points in the Poincaré ball"."""
+    if options.answer == "text":
+        return f"labels in words, one {options.speakers} language head per level"
     if options.head == "linear":
         return f"linear head of {options.dim} dimensions"
     if options.geometry == "euclidean":
@@ -126,7 +130,7 @@ def head_in_words(options: TrainingOptions) -> str:
 
 def _front_matter(options: TrainingOptions, source: dict[str, Any]) -> dict[str, Any]:
     tags = ["hyperlm", "text-classification", "hierarchical-text-classification"]
-    if options.head != "linear" and options.geometry != "euclidean":
+    if options.answer == "points" and options.head != "linear" and options.geometry != "euclidean":
         tags += ["hyperbolic", options.geometry]
     front: dict[str, Any] = {
         "library_name": "hyperlm",
@@ -181,7 +185,7 @@ def _data(source: dict[str, Any]) -> str:
 
 
 def _environment(
-    model: HierarchicalLM, options: TrainingOptions, seconds: float
+    model: HierarchicalLM | HierarchicalDecoder, options: TrainingOptions, seconds: float
 ) -> list[list[str]]:
     device = model.device
     where = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()

@@ -22,7 +22,7 @@ from hyperlm.data import LabelledTexts, gold_nodes
 from hyperlm.errors import DataError, OptionError
 from hyperlm.lm import HierarchicalLM
 from hyperlm.lm.batches import Collator, tokenise
-from hyperlm.lm.loading import load_model
+from hyperlm.lm.loading import answers_in_words, load_decoder, load_model
 from hyperlm.metrics import evaluate_predictions
 
 __all__ = ["Alternative", "Classifier", "Prediction", "load"]
@@ -175,7 +175,7 @@ class Classifier:
             )
         # The clock covers tokenising, the model and decoding, after one batch to warm up.
         with torch.inference_mode():
-            self._run(texts.texts[: self.batch_size])
+            self._answers(texts.texts[: self.batch_size])
             start = time.perf_counter()
             answers = self._answers(texts.texts)
             seconds = time.perf_counter() - start
@@ -225,7 +225,13 @@ def load(run: str | Path, *, device: str | None = None, batch_size: int = 64) ->
     Raises:
         ModelError: the folder is not a hyperlm model, or is damaged.
     """
-    model = load_model(run)
     where = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    model.to(where)  # type: ignore[arg-type]  # the library's wrapper hides the signature
+    if answers_in_words(run):
+        from hyperlm.classifier_text import TextClassifier  # which builds on this module
+
+        decoder = load_decoder(run)
+        decoder.to(where)  # type: ignore[arg-type]  # the library's wrapper hides the signature
+        return TextClassifier(decoder, batch_size=batch_size)
+    model = load_model(run)
+    model.to(where)  # type: ignore[arg-type]
     return Classifier(model, batch_size=batch_size)

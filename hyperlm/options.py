@@ -12,6 +12,13 @@ __all__ = ["PRECISIONS", "TrainingOptions"]
 
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 
+_OF_POINTS = (
+    "pooling", "head", "geometry", "dim", "curvature", "learn_curvature", "coordinates", "init",
+    "loss", "cone_weight", "cone_pairs", "text_cone_weight", "dropout", "point_learning_rate",
+    "freeze",
+)  # fmt: skip
+_OF_WORDS = ("speakers", "level_weights", "packed")
+
 
 @dataclass(frozen=True)
 class TrainingOptions:
@@ -21,6 +28,12 @@ class TrainingOptions:
         data: named set, file or folder; see :func:`hyperlm.data.load_data`.
         backbone: ``minilm``, ``smollm2``, a folder or a hub id.
         layers: ``auto`` or layer numbers, coarse to fine.
+        answer: ``points`` scores all labels at once; ``text`` lets a causal decoder say the labels
+            of a path one after the other, each at the layer of its level.
+        speakers: language heads of the levels with ``--answer text``: ``tied``, ``lora``, ``free``.
+        level_weights: of the levels' losses with ``--answer text``: ``equal``, ``learned``, or
+            numbers with commas between.
+        packed: put several short texts into one row, with ``--answer text``.
         head: ``points`` or ``linear``.
         learning_rate: of the backbone (or its adapters).
         head_learning_rate: of the projections, biases and temperatures.
@@ -44,6 +57,10 @@ class TrainingOptions:
     layers: str = "auto"
     pooling: str = "auto"
     max_length: int = 128
+    answer: str = "points"
+    speakers: str = "tied"
+    level_weights: str = "equal"
+    packed: bool = False
     head: str = "points"
     geometry: str = "poincare"
     dim: int = 128
@@ -94,6 +111,8 @@ class TrainingOptions:
             if not 0 <= getattr(self, name) < 1:
                 raise OptionError(f"{_flag(name)} {getattr(self, name)}: must lie in [0, 1).")
         choices = {
+            "answer": ("points", "text"),
+            "speakers": ("tied", "lora", "free"),
             "head": ("points", "linear"),
             "geometry": ("poincare", "lorentz", "euclidean"),
             "coordinates": ("tangent", "native"),
@@ -109,6 +128,7 @@ class TrainingOptions:
                 raise OptionError(
                     f"{_flag(name)} {value!r} is unknown; choose one of {', '.join(allowed)}."
                 )
+        self._check_answer()
         if self.freeze and self.lora:
             raise OptionError(
                 "--freeze and --lora exclude each other: one trains nothing of the backbone, "
@@ -128,6 +148,29 @@ class TrainingOptions:
             raise OptionError(
                 "--cone-weight needs --head points: a linear head has no points to put in cones."
             )
+
+    def _check_answer(self) -> None:
+        """Options that say nothing about the kind of answer asked for are refused."""
+        words = self.answer == "text"
+        idle = _OF_POINTS if words else _OF_WORDS
+        there = {field.name: field.default for field in fields(self)}
+        for name in idle:
+            if getattr(self, name) != there[name]:
+                raise OptionError(f"{_flag(name)} means nothing with --answer {self.answer}.")
+        if words:
+            self.loss_weights()
+
+    def loss_weights(self) -> str | list[float]:
+        """``level_weights`` as the decoder takes them."""
+        if self.level_weights in ("equal", "learned"):
+            return self.level_weights
+        try:
+            return [float(part) for part in self.level_weights.split(",")]
+        except ValueError:
+            raise OptionError(
+                f"--level-weights {self.level_weights!r}: give equal, learned, or one number per "
+                "level with commas between, as 1,1,2."
+            ) from None
 
     def head_options(self) -> dict[str, Any]:
         """Keyword arguments for :func:`hyperlm.heads.build_head`."""

@@ -24,17 +24,21 @@ from hyperlm import __version__
 from hyperlm.card import data_name, model_card
 from hyperlm.checkpoints import cut_log, last_checkpoint, step_of
 from hyperlm.classifier import Classifier
+from hyperlm.classifier_text import TextClassifier
 from hyperlm.data import SPLITS, DataBundle, check_trainable, load_data
 from hyperlm.errors import DataError, OptionError, OutputError
 from hyperlm.heads import HyperbolicHead
 from hyperlm.lm import HierarchicalLM
+from hyperlm.lm.decoder import HierarchicalDecoder
 from hyperlm.options import TrainingOptions
 from hyperlm.runfolder import RECORD, RunFolder, filling, read_record, replacing, write_json
 from hyperlm.taxonomy import Taxonomy
 from hyperlm.training import fit, set_seed
+from hyperlm.training_text import fit_text
 
 __all__ = ["build_model", "draw_labels", "load_run_data", "train"]
 
+Model = HierarchicalLM | HierarchicalDecoder
 LOG = "train_log.jsonl"
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
@@ -47,7 +51,7 @@ def train(
     resume: bool = False,
     merge: bool = False,
     progress: bool = True,
-    on_start: Callable[[HierarchicalLM, DataBundle], None] | None = None,
+    on_start: Callable[[Model, DataBundle], None] | None = None,
 ) -> dict[str, Any]:
     """Train, evaluate and write everything into a folder.
 
@@ -98,7 +102,10 @@ def train(
     try:
         if chief and on_start is not None:
             on_start(model, bundle)
-        fit(model, bundle, options, folder.path, resume=resume_from, progress=progress)
+        if isinstance(model, HierarchicalDecoder):
+            fit_text(model, bundle, options, folder.path, resume=resume_from, progress=progress)
+        else:
+            fit(model, bundle, options, folder.path, resume=resume_from, progress=progress)
         # Every process has read the best checkpoint before the first one deletes them.
         _wait()
         if chief and record is not None:
@@ -136,11 +143,20 @@ def load_run_data(options: TrainingOptions, splits: Sequence[str] = SPLITS) -> D
     )
 
 
-def build_model(
-    options: TrainingOptions, bundle: DataBundle, *, progress: bool = False
-) -> HierarchicalLM:
+def build_model(options: TrainingOptions, bundle: DataBundle, *, progress: bool = False) -> Model:
     """The model a run starts from, the same for the same options and data."""
     set_seed(options.seed)
+    if options.answer == "text":
+        return HierarchicalDecoder.from_backbone(
+            options.backbone,
+            bundle.taxonomy,
+            layers=options.layers,
+            heads=options.speakers,
+            weights=options.loss_weights(),
+            lora={"rank": options.lora} if options.lora is not None else None,
+            max_length=options.max_length,
+            level_names=bundle.level_names,
+        )
     model = HierarchicalLM.from_backbone(
         options.backbone,
         bundle.taxonomy,
@@ -170,10 +186,12 @@ def draw_labels(what: HierarchicalLM | Taxonomy, path: Path, *, title: str | Non
     """
     from hyperlm.viz import label_tree_figure
 
-    taxonomy, tangents = (what, None) if isinstance(what, Taxonomy) else (what.taxonomy, None)
+    taxonomy, tangents, c = what if isinstance(what, Taxonomy) else what.taxonomy, None, 1.0
     if isinstance(what, HierarchicalLM) and isinstance(what.head, HyperbolicHead):
         tangents = what.head.node_tangents().detach().float().cpu()
-    figure = label_tree_figure(taxonomy, tangents, title=title)
+        with torch.no_grad():  # a learned curvature carries a gradient
+            c = 0.0 if what.head.geometry == "euclidean" else float(what.head.c)
+    figure = label_tree_figure(taxonomy, tangents, title=title, c=c)
     with replacing(path) as temporary:
         figure.savefig(temporary, format=path.suffix.lstrip(".").lower(), dpi=150)
 
@@ -257,7 +275,7 @@ def _begin(
 
 def _finish(
     folder: RunFolder,
-    model: HierarchicalLM,
+    model: Model,
     bundle: DataBundle,
     options: TrainingOptions,
     record: dict[str, Any],
@@ -269,7 +287,9 @@ def _finish(
     seconds = record["seconds_before"] + time.time() - record["started"]
     if merge:
         model.merge_lora()
-    classifier = Classifier(model)
+    classifier = (
+        TextClassifier(model) if isinstance(model, HierarchicalDecoder) else Classifier(model)
+    )
     metrics = {
         split: classifier.evaluate(texts) if texts is not None else None
         for split, texts in (("val", bundle.val), ("test", bundle.test))
@@ -281,7 +301,9 @@ def _finish(
     card = model_card(model, options, bundle.source, metrics, command=command, seconds=seconds)
     with replacing(folder.path / "README.md") as temporary:
         temporary.write_text(card, encoding="utf-8")
-    draw_labels(model, folder.path / "labels.png", title=f"{data_name(bundle.source)}: labels")
+    # A decoder's labels are words: what can be drawn is their tree.
+    drawn = bundle.taxonomy if isinstance(model, HierarchicalDecoder) else model
+    draw_labels(drawn, folder.path / "labels.png", title=f"{data_name(bundle.source)}: labels")
     record |= {"seconds": round(seconds, 1), "merge": merge}
     write_json(folder.path / RECORD, record)
     folder.release()
@@ -291,14 +313,14 @@ def _metrics(folder: Path) -> dict[str, Any]:
     return dict(json.loads((folder / "metrics.json").read_text(encoding="utf-8")))
 
 
-def _space_needed(model: HierarchicalLM, checkpoints: int) -> int:
+def _space_needed(model: Model, checkpoints: int) -> int:
     """Bytes of the model and some checkpoints, each with weights and Adam's two moments."""
     weights = sum(p.numel() * p.element_size() for p in model.parameters())
     moments = 2 * sum(p.numel() * p.element_size() for p in model.parameters() if p.requires_grad)
     return weights + checkpoints * (weights + moments)
 
 
-def _check_space(model: HierarchicalLM, folder: RunFolder, options: TrainingOptions) -> None:
+def _check_space(model: Model, folder: RunFolder, options: TrainingOptions) -> None:
     """Refuse at once what would fail after the first epoch."""
     there = next(p for p in (folder.path, *folder.path.parents) if p.exists())
     needed, free = _space_needed(model, min(2, options.epochs)), shutil.disk_usage(there).free
@@ -311,7 +333,7 @@ def _check_space(model: HierarchicalLM, folder: RunFolder, options: TrainingOpti
         )
 
 
-def _explained(error: BaseException, model: HierarchicalLM, folder: RunFolder) -> Exception | None:
+def _explained(error: BaseException, model: Model, folder: RunFolder) -> Exception | None:
     """A full disk or memory in the user's terms; ``None`` for any other error."""
     if isinstance(error, torch.OutOfMemoryError):
         return OptionError(

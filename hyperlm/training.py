@@ -51,7 +51,14 @@ from hyperlm.optim import build_optimizer, clip_gradients
 from hyperlm.options import TrainingOptions
 from hyperlm.progress import TrainingProgress
 
-__all__ = ["HierarchicalTrainer", "encode", "fit", "resolve_precision", "set_seed"]
+__all__ = [
+    "HierarchicalTrainer",
+    "encode",
+    "fit",
+    "resolve_precision",
+    "set_seed",
+    "training_arguments",
+]
 
 
 class HierarchicalTrainer(Trainer):
@@ -180,7 +187,7 @@ def fit(
             ``folder/train_log.jsonl``.
         resume: continue from the last checkpoint in ``folder``.
     """
-    arguments = _arguments(options, folder, has_val=bundle.val is not None)
+    arguments = training_arguments(options, folder, has_val=bundle.val is not None)
     precision = resolve_precision(options.precision, arguments.device)
     model.to(arguments.device)  # type: ignore[arg-type]  # a wrapper hides the signature
     if options.freeze:
@@ -251,7 +258,10 @@ def _check_report_to(name: str) -> None:
         )
 
 
-def _arguments(options: TrainingOptions, folder: Path, *, has_val: bool) -> TrainingArguments:
+def training_arguments(
+    options: TrainingOptions, folder: Path, *, has_val: bool
+) -> TrainingArguments:
+    """What the Trainer is told, the same for every kind of answer."""
     _check_report_to(options.report_to)
     probe = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     precision = resolve_precision(options.precision, probe)

@@ -84,12 +84,20 @@ def test_a_text_alone_and_in_a_batch_give_the_same_logits(model):
     assert (together[0] - together[1]).abs().max() > 1e-2  # the texts are told apart
 
 
-def test_taps_are_the_hidden_states_of_their_layers(model):
+def test_taps_are_what_the_blocks_of_their_layers_give(model):
+    """Seen at the blocks themselves: hidden_states of some architectures begin one layer later."""
     batch = encoded(model)
+    lists = [m for m in model.backbone.modules() if isinstance(m, torch.nn.ModuleList)]
+    blocks = next(blocks for blocks in lists if len(blocks) == LAYERS)
+    seen = []
+    for block in blocks:
+        block.register_forward_hook(
+            lambda _m, _a, out: seen.append(out[0] if isinstance(out, tuple) else out)
+        )
     with torch.inference_mode():
         pooled = model.pooled_states(**batch)
-        full = model.backbone(**batch, output_hidden_states=True)
-    states = [*full.hidden_states[1:LAYERS], full.last_hidden_state]
+        top = model.backbone(**batch).last_hidden_state
+    states = [*seen[: LAYERS - 1], top]
     for tap, state in enumerate(states):
         for row, mask in enumerate(batch["attention_mask"].bool()):
             real = state[row, mask]

@@ -54,15 +54,20 @@ def _describe(run: str) -> dict[str, Any]:
 
 
 def _model_facts(run: str) -> dict[str, Any]:
-    from hyperlm.heads import HyperbolicHead
-    from hyperlm.lm.loading import load_model
+    import torch
 
+    from hyperlm.heads import HyperbolicHead
+    from hyperlm.lm.loading import answers_in_words, load_model
+
+    if answers_in_words(run):
+        return _facts_in_words(run)
     model = load_model(run)
     head, config, taxonomy = model.head, model.config, model.taxonomy
     points = isinstance(head, HyperbolicHead)
     curvature = None
     if isinstance(head, HyperbolicHead) and head.geometry != "euclidean":
-        curvature = -float(head.c)
+        with torch.no_grad():  # a learned one carries a gradient
+            curvature = -float(head.c)
     names = config.level_names or [f"L{n + 1}" for n in range(taxonomy.num_levels)]
     return {
         "backbone": config.backbone_name,
@@ -88,6 +93,38 @@ def _model_facts(run: str) -> dict[str, Any]:
     }
 
 
+def _facts_in_words(run: str) -> dict[str, Any]:
+    """The same of a model that says its labels."""
+    from hyperlm.lm.loading import load_decoder
+
+    model = load_decoder(run)
+    config, taxonomy = model.config, model.taxonomy
+    names = config.level_names or []
+    facts: dict[str, Any] = {
+        "answer": "text",
+        "backbone": config.backbone_name,
+        "architecture": config.backbone_config.model_type,
+        "layers": config.layers,
+        "max_length": config.max_length,
+        "lora": config.lora,
+        "speakers": (config.heads or {}).get("kind", "tied"),
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "levels": [],
+    }
+    if taxonomy is not None:
+        facts |= {
+            "levels": [
+                {"name": names[at] if at < len(names) else f"L{at + 1}", "nodes": len(nodes)}
+                for at, nodes in enumerate(taxonomy.levels)
+            ],
+            "nodes": len(taxonomy),
+            "path_ends": len(taxonomy.terminals),
+            "tree": bool(taxonomy.is_tree),
+            "taxonomy": taxonomy.fingerprint,
+        }
+    return facts
+
+
 def _show(facts: dict[str, Any]) -> None:
     from rich.console import Console
 
@@ -101,17 +138,17 @@ def _show(facts: dict[str, Any]) -> None:
         rows.append(("status", f"not finished ({where}); hyperlm train --resume continues it"))
     else:
         levels = ", ".join(f"{level['nodes']:,} {level['name']}" for level in facts["levels"])
-        kind = "tree" if facts["tree"] else "DAG"
-        space = facts["geometry"] or "linear"
-        bend = f", curvature {facts['curvature']:.3g}" if facts["curvature"] is not None else ""
         lora = f", LoRA rank {facts['lora']['rank']}" if facts["lora"] else ""
         rows += [
             ("backbone", f"{facts['backbone']} ({facts['architecture']}{lora})"),
-            ("layers", f"{', '.join(map(str, facts['layers']))}; {facts['pooling']} pooling"),
-            ("head", f"{space}, {facts['dim']} dimensions{bend}, {facts['loss']} loss"),
-            ("labels", f"{facts['nodes']:,} in a {kind} ({levels}), {facts['path_ends']:,} ends"),
-            ("parameters", f"{facts['parameters']:,}"),
+            ("layers", ", ".join(map(str, facts["layers"])) + _pooling(facts)),
+            ("head", _head(facts)),
         ]
+        if "nodes" in facts:
+            kind = "tree" if facts["tree"] else "DAG"
+            ends = f"{facts['path_ends']:,} ends"
+            rows.append(("labels", f"{facts['nodes']:,} in a {kind} ({levels}), {ends}"))
+        rows.append(("parameters", f"{facts['parameters']:,}"))
     if facts.get("data"):
         data = facts["data"]
         counts = ", ".join(f"{n:,} {split}" for split, n in (data["rows"] or {}).items())
@@ -120,3 +157,15 @@ def _show(facts: dict[str, Any]) -> None:
     pairs(rows, console)
     if facts["results"]:
         results_table(facts["results"], console)
+
+
+def _pooling(facts: dict[str, Any]) -> str:
+    return f"; {facts['pooling']} pooling" if "pooling" in facts else ""
+
+
+def _head(facts: dict[str, Any]) -> str:
+    if facts.get("answer") == "text":
+        return f"labels in words, one {facts['speakers']} language head per level"
+    space = facts["geometry"] or "linear"
+    bend = f", curvature {facts['curvature']:.3g}" if facts["curvature"] is not None else ""
+    return f"{space}, {facts['dim']} dimensions{bend}, {facts['loss']} loss"

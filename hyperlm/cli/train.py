@@ -13,7 +13,7 @@ from hyperlm.options import TrainingOptions
 
 if TYPE_CHECKING:
     from hyperlm.data import DataBundle
-    from hyperlm.lm import HierarchicalLM
+    from hyperlm.run import Model
 
 __all__ = ["default_output", "train"]
 
@@ -95,6 +95,29 @@ def train(
         int, _model("Longest text in tokens; the rest of longer ones is cut off.")
     ] = _ONE.max_length,
     dropout: Annotated[float, _model("On the pooled state before the head.")] = _ONE.dropout,
+    answer: Annotated[
+        str,
+        _model(
+            "points: score all labels at once; text: a causal decoder says the labels of the path, "
+            "each level at its own layer.",
+            metavar="points|text",
+        ),
+    ] = _ONE.answer,
+    speakers: Annotated[
+        str,
+        _model(
+            "With --answer text, each level's copy of the language head: norm alone, with a "
+            "low-rank correction, or with a matrix of its own.",
+            metavar="tied|lora|free",
+        ),
+    ] = _ONE.speakers,
+    level_weights: Annotated[
+        str,
+        _model("With --answer text, weights of the levels' losses.", metavar="equal|learned|N,N,N"),
+    ] = _ONE.level_weights,
+    packed: Annotated[
+        bool, _model("With --answer text, several short texts to a row.", "--packed")
+    ] = _ONE.packed,
     lora: Annotated[
         int | None,
         _model("Train low-rank adapters of this rank instead of all weights.", metavar="RANK"),
@@ -223,6 +246,7 @@ def default_output(options: TrainingOptions) -> Path:
     """``runs/<data>-<geometry>``, beside where the command runs."""
     name = re.sub(r"(\.(csv|tsv|jsonl|parquet))?(\.gz)?$", "", Path(options.data).resolve().name)
     kind = "linear" if options.head == "linear" else options.geometry
+    kind = kind if options.answer == "points" else options.answer
     return Path("runs", f"{name}-{kind}")
 
 
@@ -268,7 +292,7 @@ def _run(
     # People read the table where programs read the document.
     console = Console(stderr=json)
 
-    def summary(model: "HierarchicalLM", bundle: "DataBundle") -> None:
+    def summary(model: "Model", bundle: "DataBundle") -> None:
         if talks:
             _summary(options, model, bundle, console)
 
@@ -310,9 +334,7 @@ def _run(
             typer.echo(line, err=json)
 
 
-def _summary(
-    options: TrainingOptions, model: "HierarchicalLM", bundle: "DataBundle", console: Any
-) -> None:
+def _summary(options: TrainingOptions, model: "Model", bundle: "DataBundle", console: Any) -> None:
     import torch
 
     from hyperlm.card import head_in_words

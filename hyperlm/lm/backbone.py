@@ -32,6 +32,7 @@ __all__ = [
     "pooling_for",
     "resolve_backbone",
     "resolve_layers",
+    "state_index",
 ]
 
 
@@ -159,6 +160,15 @@ def _cannot_load(source: BackboneSource, error: Exception) -> str:
         f"{message} Give a folder written by save_pretrained, a hub id this machine can reach, or "
         f"one of the short names {', '.join(SHORT_NAMES)}."
     )
+
+
+# Their hidden_states begin behind the first block; those of others begin with the embeddings.
+_WITHOUT_EMBEDDINGS = {"falcon_mamba", "mamba", "mamba2", "rwkv"}
+
+
+def state_index(config: PretrainedConfig, layer: int) -> int:
+    """Where ``hidden_states`` of a backbone's output holds what layer ``layer`` (from 1) gave."""
+    return layer - (config.model_type in _WITHOUT_EMBEDDINGS)
 
 
 def num_layers(config: PretrainedConfig) -> int:

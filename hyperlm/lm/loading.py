@@ -2,15 +2,19 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 from safetensors import SafetensorError
-from transformers import AutoTokenizer
+from transformers import AutoTokenizer, PreTrainedConfig
 
 from hyperlm.data.named import hub_answers
 from hyperlm.errors import ModelError
+from hyperlm.lm.decoder import HierarchicalDecoder
 from hyperlm.lm.model import HierarchicalLM
 
-__all__ = ["load_model"]
+__all__ = ["answers_in_words", "load_decoder", "load_model"]
+
+_POINTS, _WORDS = "hyperlm", "hyperlm-decoder"  # as config.json names the kinds of model
 
 # What a configuration or weights that were cut, edited or mixed up make the libraries raise.
 _BROKEN = (
@@ -30,15 +34,38 @@ def load_model(run: str | Path) -> HierarchicalLM:
     Raises:
         ModelError: nothing there, another kind of model, or damaged files.
     """
+    model: HierarchicalLM = _load(run, HierarchicalLM)
+    return model
+
+
+def load_decoder(run: str | Path) -> HierarchicalDecoder:
+    """Load what :meth:`HierarchicalDecoder.save_pretrained` wrote.
+
+    Raises:
+        ModelError: nothing there, another kind of model, or damaged files.
+    """
+    model: HierarchicalDecoder = _load(run, HierarchicalDecoder)
+    return model
+
+
+def answers_in_words(run: str | Path) -> bool:
+    """Whether a folder or hub id holds a :class:`HierarchicalDecoder`; ``False`` if unreadable."""
+    try:
+        cached = not Path(run).exists() and not hub_answers()
+        config, _ = PreTrainedConfig.get_config_dict(run, local_files_only=cached)
+        return bool(config.get("model_type") == _WORDS)
+    except _BROKEN:
+        return False
+
+
+def _load(run: str | Path, kind: Any) -> Any:
     folder = Path(run)
     if folder.exists() or folder.is_absolute() or str(run).startswith("."):
-        _check_folder(folder)
+        _check_folder(folder, kind.config_class.model_type)
     # The library tries a silent hub for a minute; what was downloaded before loads without it.
     cached = not folder.exists() and not hub_answers()
     try:
-        loaded = HierarchicalLM.from_pretrained(
-            run, output_loading_info=True, local_files_only=cached
-        )
+        loaded = kind.from_pretrained(run, output_loading_info=True, local_files_only=cached)
     except _BROKEN as error:
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         if not folder.exists():
@@ -51,8 +78,7 @@ def load_model(run: str | Path) -> HierarchicalLM:
             f"{run}: the model cannot be loaded ({first}). If the folder was copied, copy it "
             "again; otherwise train it anew with 'hyperlm train'."
         ) from error
-    model: HierarchicalLM = loaded[0]
-    info = loaded[1]
+    model, info = loaded
     missing = sorted(info["missing_keys"]) + sorted(str(key) for key in info["mismatched_keys"])
     if missing:
         raise ModelError(
@@ -75,7 +101,7 @@ def load_model(run: str | Path) -> HierarchicalLM:
     return model
 
 
-def _check_folder(folder: Path) -> None:
+def _check_folder(folder: Path, wanted: str) -> None:
     if not folder.is_dir():
         raise ModelError(
             f"{folder}: no such folder. Give the folder that 'hyperlm train --output' wrote."
@@ -94,7 +120,14 @@ def _check_folder(folder: Path) -> None:
             f"{config}: damaged, it is not readable JSON ({error}). Copy the folder again, or "
             "train it anew."
         ) from error
-    if kind != "hyperlm":
+    if kind != wanted and kind in (_POINTS, _WORDS):
+        words, points = ("in words", "with points")
+        has, needs = (words, points) if kind == _WORDS else (points, words)
+        raise ModelError(
+            f"{folder}: this model answers {has}, and what was asked for needs one that answers "
+            f"{needs} (hyperlm train --answer {'text' if needs == words else 'points'})."
+        )
+    if kind != wanted:
         raise ModelError(
             f"{folder}: a model of type {kind!r}, not of hyperlm. To fine-tune it, give it as "
             f"--backbone {folder} to 'hyperlm train'."

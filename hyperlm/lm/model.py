@@ -24,6 +24,7 @@ from hyperlm.lm.backbone import (
     num_layers,
     pooling_for,
     resolve_layers,
+    state_index,
 )
 from hyperlm.lm.config import HierarchicalLMConfig
 from hyperlm.lm.lora import inject_lora, merge_lora
@@ -196,7 +197,9 @@ class HierarchicalLM(PreTrainedModel):
             **({"use_cache": False} if self.config.pooling == "last" else {}),
         )
         states = [
-            outputs.last_hidden_state if layer == top else outputs.hidden_states[layer]
+            outputs.last_hidden_state
+            if layer == top
+            else outputs.hidden_states[state_index(self.config.backbone_config, layer)]
             for layer in self.taps
         ]
         return torch.stack([pool(s, attention_mask, self.config.pooling) for s in states], dim=1)

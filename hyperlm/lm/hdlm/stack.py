@@ -1,0 +1,233 @@
+"""The blocks of a causal decoder, and a way to run any run of them alone.
+
+In: token ids, or hidden states that earlier blocks have computed. Out: the states of chosen blocks.
+Blocks are counted from 1; states of layer ``l`` are what block ``l`` leaves, before the final norm.
+
+The model's own forward does the work, with the blocks that are not wanted passing their input on:
+masks, rotary angles, scalings of the embedding and caches are then right for every architecture,
+and nothing of it is written a second time here. One model must not be run from two threads at once.
+"""
+
+import contextlib
+import inspect
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import DynamicCache, PreTrainedModel
+from transformers.cache_utils import CacheLayerMixin, DynamicLayer, LinearAttentionCacheLayerMixin
+
+from hyperlm.errors import ModelError
+from hyperlm.lm.backbone import num_layers
+
+__all__ = ["LayerStack", "StageCache"]
+
+_NORMS = ("norm", "ln_f", "norm_f", "final_layer_norm", "final_layernorm")
+
+
+class StageCache(DynamicCache):
+    """A cache whose layers may have seen different numbers of tokens.
+
+    The library asks one layer how much all of them have seen; ``first`` is the layer that is asked,
+    the lowest of those about to run. Windows are left to the masks: every attention layer keeps all
+    tokens, so that rows can be moved against each other.
+
+    Attributes:
+        windowed: whether any attention layer looks back only so far.
+    """
+
+    def __init__(self, config: Any) -> None:
+        super().__init__(config=config)
+        self.first = 0
+        sliding = [bool(getattr(layer, "is_sliding", False)) for layer in self.layers]
+        self.windowed = any(sliding)
+        self.layers: list[Any] = [
+            DynamicLayer() if slides else layer
+            for slides, layer in zip(sliding, self.layers, strict=True)
+        ]
+
+    @property
+    def recurrent(self) -> bool:
+        """Whether any layer keeps a running state instead of its tokens."""
+        return any(isinstance(layer, LinearAttentionCacheLayerMixin) for layer in self.layers)
+
+    @property
+    def hybrid(self) -> bool:
+        """Whether recurrent and attention layers occur together."""
+        return self.recurrent and any(isinstance(layer, CacheLayerMixin) for layer in self.layers)
+
+    def get_seq_length(self, layer_idx: int = 0) -> int:
+        if self.first >= len(self.layers) or not isinstance(
+            self.layers[self.first], CacheLayerMixin
+        ):
+            return 0
+        return int(self.layers[self.first].get_seq_length())
+
+    def get_mask_sizes(self, query_length: int, layer_idx: int) -> tuple[int, int]:
+        return self.get_seq_length() + query_length, 0
+
+
+class LayerStack:
+    """Finds the blocks and the final norm of a bare decoder and runs blocks ``first + 1..last``.
+
+    Args:
+        backbone: without a language head, as ``AutoModel`` gives it.
+    Raises:
+        ModelError: the blocks or the final norm are not where decoders keep them.
+    """
+
+    def __init__(self, backbone: PreTrainedModel) -> None:
+        self.backbone = backbone
+        self.depth = num_layers(backbone.config)
+        path, self.layers = _find_layers(backbone, self.depth)
+        owner = backbone.get_submodule(path.rpartition(".")[0])
+        found = [getattr(owner, name, None) for name in _NORMS]
+        self.norm = next((norm for norm in found if isinstance(norm, nn.Module)), None)
+        if self.norm is None:
+            raise ModelError(
+                f"{type(backbone).__name__}: no final norm beside its {self.depth} blocks (looked "
+                f"for {', '.join(_NORMS)}). Use another causal decoder of transformers."
+            )
+        accepted = inspect.signature(backbone.forward).parameters
+        self.takes_positions = "position_ids" in accepted
+        self._cache_name = "past_key_values" if "past_key_values" in accepted else "cache_params"
+        self._tuples: bool | None = None
+
+    def new_cache(self) -> StageCache:
+        """An empty cache for all blocks."""
+        return StageCache(self.backbone.config)
+
+    @property
+    def can_pack(self) -> bool:
+        """Whether several texts can share a row: attention can be kept apart, a state cannot."""
+        return self.takes_positions and not self.new_cache().recurrent
+
+    def run(
+        self,
+        first: int,
+        last: int,
+        *,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        states: Tensor | None = None,
+        cache: StageCache | None = None,
+        keep: Sequence[int] | None = None,
+    ) -> dict[int, Tensor]:
+        """States ``(B, T, D)`` of the layers in ``keep`` (default: ``last`` alone).
+
+        Args:
+            first: blocks already done; 0 starts from the tokens.
+            last: the last block to run.
+            input_ids: ``(B, T)``.
+            attention_mask: ``(B, T)``, with a cache ``(B, tokens seen + T)``.
+            states: ``(B, T, D)`` of layer ``first``; needed where ``first`` > 0.
+            cache: is filled for the blocks that run; ``None`` computes without one.
+        """
+        inputs: dict[str, Any] = {"input_ids": input_ids, "use_cache": cache is not None}
+        if cache is not None:
+            cache.first = first
+            inputs[self._cache_name] = cache
+        if attention_mask is not None:
+            inputs["attention_mask"] = attention_mask
+        if position_ids is not None and self.takes_positions:
+            inputs["position_ids"] = position_ids
+        kept: dict[int, Tensor] = {}
+        with self._only(first, last, states, keep or (last,), kept):
+            self.backbone(**inputs)
+        return kept
+
+    @contextlib.contextmanager
+    def _only(
+        self,
+        first: int,
+        last: int,
+        states: Tensor | None,
+        keep: Sequence[int],
+        kept: dict[int, Tensor],
+    ) -> Iterator[None]:
+        with contextlib.ExitStack() as undo:
+            if first > 0 or last < self.depth:
+                skip = _pass_tuple if self._returns_tuples() else _pass_on
+                for index, layer in enumerate(self.layers):
+                    if not first <= index < last:
+                        undo.enter_context(_forward_of(layer, skip))
+            if states is not None:
+                entry = self.layers[first]
+                undo.enter_context(_forward_of(entry, _entering(entry.forward, states)))
+            for number in keep:
+
+                def note(_: nn.Module, __: Any, output: Any, number: int = number) -> None:
+                    kept[number] = output[0] if isinstance(output, tuple) else output
+
+                hook = self.layers[number - 1].register_forward_hook(note)
+                undo.callback(hook.remove)
+            yield
+
+    @torch.no_grad()
+    def _returns_tuples(self) -> bool:
+        """Whether a block answers with a tuple; asked once, of the first block, with one token."""
+        if self._tuples is None:
+            seen: list[bool] = []
+            hook = self.layers[0].register_forward_hook(
+                lambda _, __, output: seen.append(isinstance(output, tuple))
+            )
+            training = self.backbone.training
+            try:
+                # Without dropout the random numbers of a training run stay as they are.
+                self.backbone.eval()
+                token = torch.zeros(1, 1, dtype=torch.long, device=self.backbone.device)
+                self.backbone(
+                    input_ids=token, attention_mask=torch.ones_like(token), use_cache=False
+                )
+            finally:
+                hook.remove()
+                self.backbone.train(training)
+            self._tuples = seen[0]
+        return self._tuples
+
+
+def _find_layers(backbone: PreTrainedModel, depth: int) -> tuple[str, nn.ModuleList]:
+    found = [
+        (name, module)
+        for name, module in backbone.named_modules()
+        if isinstance(module, nn.ModuleList) and len(module) == depth
+    ]
+    if not found:
+        raise ModelError(
+            f"{type(backbone).__name__}: no list of {depth} blocks found in it, so its layers "
+            "cannot be run one by one. Use another causal decoder of transformers."
+        )
+    return min(found, key=lambda item: item[0].count("."))
+
+
+@contextlib.contextmanager
+def _forward_of(layer: nn.Module, forward: Callable[..., Any]) -> Iterator[None]:
+    """Replace what a block computes; an instance attribute shadows the method of its class."""
+    before = layer.__dict__.get("forward")
+    layer.__dict__["forward"] = forward
+    try:
+        yield
+    finally:
+        if before is None:
+            del layer.__dict__["forward"]
+        else:
+            layer.__dict__["forward"] = before
+
+
+def _pass_on(hidden_states: Tensor, *_: Any, **__: Any) -> Tensor:
+    return hidden_states
+
+
+def _pass_tuple(hidden_states: Tensor, *_: Any, **__: Any) -> tuple[Tensor]:
+    return (hidden_states,)
+
+
+def _entering(forward: Callable[..., Any], states: Tensor) -> Callable[..., Any]:
+    """The block's forward on ``states``, whatever comes from below."""
+
+    def enter(hidden_states: Tensor, *args: Any, **kwargs: Any) -> Any:
+        return forward(states, *args, **kwargs)
+
+    return enter

@@ -1,0 +1,182 @@
+"""Training of a decoder that answers in words, on the same Trainer as everything else.
+
+In: a :class:`HierarchicalDecoder` and a data set. Out: the best checkpoint by path accuracy on val,
+where the path of every text is decoded as it will be later.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.utils.data import Sampler
+from transformers import EarlyStoppingCallback, Trainer
+from transformers.integrations.integration_utils import TensorBoardCallback
+from transformers.trainer_callback import PrinterCallback, ProgressCallback
+
+from hyperlm.checkpoints import epochs_if_stopped_early, last_checkpoint, relocate
+from hyperlm.data import DataBundle
+from hyperlm.errors import OptionError
+from hyperlm.lm.batches import LengthGroupedSampler
+from hyperlm.lm.decoder import HierarchicalDecoder
+from hyperlm.lm.hdlm import ExampleSet, SequenceCollator
+from hyperlm.metrics import path_accuracy
+from hyperlm.options import TrainingOptions
+from hyperlm.progress import TrainingProgress
+from hyperlm.training import training_arguments
+
+__all__ = ["DecoderTrainer", "end_nodes", "fit_text"]
+
+
+class DecoderTrainer(Trainer):
+    """The Trainer with val by decoded paths, and a rate of its own for learned loss weights.
+
+    Args:
+        options: learning rates and the rest.
+        val: texts and the end nodes of their gold paths.
+        kwargs: of :class:`transformers.Trainer`.
+    """
+
+    def __init__(
+        self,
+        *,
+        options: TrainingOptions,
+        val: tuple[Sequence[str], Sequence[np.ndarray]] | None,
+        **kwargs: Any,
+    ) -> None:
+        self.options, self.val = options, val
+        super().__init__(**kwargs)
+
+    def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
+        trained = self.model if model is None else model
+        if self.optimizer is None:
+            assert trained is not None, "the Trainer holds a model from its construction on"
+            groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+            for name, parameter in trained.named_parameters():
+                if parameter.requires_grad:
+                    weights = name.endswith("log_variance")
+                    rate = self.options.head_learning_rate if weights else None
+                    decays = parameter.dim() > 1 and "norm" not in name.lower()
+                    key = (
+                        rate or self.options.learning_rate,
+                        self.options.weight_decay if decays else 0.0,
+                    )
+                    groups.setdefault(key, []).append(parameter)
+            self.optimizer = torch.optim.AdamW(
+                [{"params": p, "lr": lr, "weight_decay": d} for (lr, d), p in groups.items()],
+                fused=True,
+            )
+        return self.optimizer
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int]:
+        dataset = self.train_dataset if train_dataset is None else train_dataset
+        if not isinstance(dataset, ExampleSet):
+            raise TypeError(f"train_dataset is a {type(dataset).__name__}, not an ExampleSet.")
+        return LengthGroupedSampler(
+            dataset.lengths,
+            self.args.train_batch_size * self.args.gradient_accumulation_steps,
+            self.args.seed,
+        )
+
+    def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
+        """Decode the val texts; every process of a distributed run does all of them."""
+        model = self.accelerator.unwrap_model(self.model)
+        if self.val is None or not isinstance(model, HierarchicalDecoder):
+            return {}
+        texts, gold = self.val
+        was_training = model.training
+        model.eval()
+        size = self.args.per_device_eval_batch_size
+        with self.accelerator.autocast():
+            nodes = end_nodes(model, texts, size)
+        model.train(was_training)
+        figures = {"eval_path_accuracy": path_accuracy(_taxonomy(model), gold, nodes) or 0.0}
+        self.log(figures)
+        self.control = self.callback_handler.on_evaluate(
+            self.args, self.state, self.control, figures
+        )
+        return figures
+
+
+def _taxonomy(model: HierarchicalDecoder) -> Any:
+    assert model.taxonomy is not None, "classification needs labels"
+    return model.taxonomy
+
+
+def end_nodes(model: HierarchicalDecoder, texts: Sequence[str], batch_size: int) -> np.ndarray:
+    """Where the greedily decoded path of each text ends, ``(n,)``."""
+    order = sorted(range(len(texts)), key=lambda row: len(texts[row]))
+    nodes = np.empty(len(texts), dtype=np.int64)
+    for start in range(0, len(order), batch_size):
+        rows = order[start : start + batch_size]
+        best = model.answer([texts[row] for row in rows]).best
+        nodes[rows] = [answers[0].nodes[-1] for answers in best]
+    return nodes
+
+
+def fit_text(
+    model: HierarchicalDecoder,
+    bundle: DataBundle,
+    options: TrainingOptions,
+    folder: Path,
+    *,
+    resume: bool = False,
+    progress: bool = True,
+) -> DecoderTrainer:
+    """Train in place; afterwards ``model`` is the best checkpoint by path accuracy on val.
+
+    Args:
+        folder: run folder; checkpoints go to ``folder/checkpoints``, the log to
+            ``folder/train_log.jsonl``.
+        resume: continue from the last checkpoint in ``folder``.
+    """
+    val = None
+    if bundle.val is not None:
+        gold = bundle.gold("val")
+        rows = [row for row, ends in enumerate(gold) if len(ends)]
+        val = ([bundle.val.texts[row] for row in rows], [gold[row] for row in rows])
+    arguments = training_arguments(options, folder, has_val=val is not None)
+    arguments.label_names = ["levels"]
+    model.to(arguments.device)  # type: ignore[arg-type]  # a wrapper hides the signature
+    if options.packed and not model.stack.can_pack:
+        raise OptionError(
+            f"--packed: {type(model.backbone).__name__} carries its state from one text of a row "
+            "into the next. Leave the option out."
+        )
+    if options.gradient_checkpointing:
+        name = "activation_checkpointing_enable"  # renamed in transformers 5; the old name warns
+        getattr(model.backbone, name, model.backbone.gradient_checkpointing_enable)()
+    train = bundle.split("train")
+    examples = model.format.examples(train.texts, [list(e) for e in bundle.gold("train")])
+    callbacks: list[Any] = [TrainingProgress(folder / "train_log.jsonl", show=progress)]
+    checkpoint = last_checkpoint(folder) if resume else None
+    if checkpoint is not None:
+        relocate(checkpoint)
+        # Patience ran out before the interruption: nothing is left to train.
+        arguments.num_train_epochs = epochs_if_stopped_early(checkpoint) or options.epochs
+    if options.patience and val is not None:
+        callbacks.append(EarlyStoppingCallback(early_stopping_patience=options.patience))
+    trainer = DecoderTrainer(
+        options=options,
+        val=val,
+        model=model,
+        args=arguments,
+        train_dataset=ExampleSet(examples),
+        # The Trainer wants one where it is told to evaluate; evaluate() reads the texts instead.
+        eval_dataset=ExampleSet(examples[:1]) if val is not None else None,
+        data_collator=SequenceCollator(model.tokenizer.pad_token_id, packed=options.packed),
+        callbacks=callbacks,
+    )
+    for callback in trainer.callback_handler.callbacks:
+        # Its own choice lies among the checkpoints, which are deleted at the end.
+        if isinstance(callback, TensorBoardCallback) and callback.logging_dir is None:
+            callback.logging_dir = str(folder / "tensorboard")
+    # One bar and one log: ours.
+    trainer.remove_callback(ProgressCallback)
+    trainer.remove_callback(PrinterCallback)
+    trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+    # Mixed precision has wrapped forward(); what is evaluated and saved answers in float32.
+    trainer.accelerator.unwrap_model(model, keep_fp32_wrapper=False)
+    return trainer
