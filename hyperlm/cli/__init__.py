@@ -10,10 +10,14 @@ from typing import Annotated
 import typer
 
 from hyperlm import __version__
+from hyperlm.cli.embed import embed
 from hyperlm.cli.errors import Commands
 from hyperlm.cli.evaluate import evaluate
+from hyperlm.cli.experiment import experiment
+from hyperlm.cli.generate import generate
 from hyperlm.cli.info import info
 from hyperlm.cli.predict import predict
+from hyperlm.cli.serve import serve
 from hyperlm.cli.train import train
 from hyperlm.cli.visualize import visualize
 
@@ -29,7 +33,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (train, evaluate, predict, visualize, info):
+for command in (train, evaluate, predict, generate, visualize, serve, info, experiment, embed):
     app.command()(command)
 
 

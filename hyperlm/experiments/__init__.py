@@ -1,0 +1,8 @@
+"""Experiments: one file, one question, one table; every run in a results file as it ends."""
+
+from hyperlm.experiments.features import FrozenData
+from hyperlm.experiments.results import Record, ResultsFile
+from hyperlm.experiments.runner import run_all
+from hyperlm.experiments.settings import HeadRun
+
+__all__ = ["FrozenData", "HeadRun", "Record", "ResultsFile", "run_all"]

@@ -1,0 +1,100 @@
+"""Which geometry, at which dimension, for which figure? Four heads that differ in nothing else.
+
+Poincaré points, Lorentz points, Euclidean points and a linear head share projection, features,
+loss, decoding, order of texts and the random start of the nodes; each has learning rates of its
+own, tuned on val with seeds of their own (the hyperboloid takes those of the ball). Command:
+``hyperlm experiment compare-geometries``.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from hyperlm.experiments.arms import GEOMETRIES, chosen, tuned
+from hyperlm.experiments.features import FrozenData
+from hyperlm.experiments.quantities import Quantity, difference
+from hyperlm.experiments.results import Record, ResultsFile
+from hyperlm.experiments.statistics import Difference, holm, verdict
+
+__all__ = ["DIMS", "NAME", "arms_of", "question", "run"]
+
+NAME = "compare-geometries"
+DIMS = (2, 4, 8, 16, 32, 64, 128)
+
+
+def run(
+    data: FrozenData,
+    results: ResultsFile,
+    *,
+    seeds: int = 5,
+    dims: Sequence[int] = DIMS,
+    arms: Sequence[str] = tuple(GEOMETRIES),
+    progress: bool = False,
+    **settings: Any,
+) -> None:
+    """Train what is missing in the results file.
+
+    Args:
+        seeds: runs of each arm and dimension, seeds 0, 1, ...; rates are tuned on others.
+        settings: of :class:`~.settings.HeadRun`, for every arm.
+    """
+    for dim in dims:
+        for arm in arms:
+            # One space has one tuning: that of the ball, which the hyperboloid would only repeat.
+            same = arm == "lorentz"
+            tuned(
+                replace(GEOMETRIES[arm], dim=dim, **settings),
+                data,
+                results,
+                seeds=range(seeds),
+                labels={"experiment": NAME, "arm": arm},
+                tune_as=replace(GEOMETRIES["poincare"], dim=dim, **settings) if same else None,
+                progress=progress,
+            )
+
+
+def arms_of(results: ResultsFile, data: str) -> dict[tuple[str, int], list[Record]]:
+    """The measured runs of a data set: by arm and dimension, in the order of the arms."""
+    groups: dict[tuple[str, int], list[Record]] = {}
+    for record in results.of(experiment=NAME):
+        if record.data["name"] == data:
+            groups.setdefault((record.labels["arm"], record.run.dim), []).append(record)
+    measured = {at: chosen(records) for at, records in groups.items()}
+    found = {at: records for at, records in measured.items() if records}
+    order = list(GEOMETRIES)
+    return dict(sorted(found.items(), key=lambda item: (order.index(item[0][0]), item[0][1])))
+
+
+def question(
+    arms: dict[tuple[str, int], list[Record]],
+    quantity: Quantity,
+    first: str,
+    second: str,
+    *,
+    split: str = "test",
+) -> list[tuple[int, Difference, str]]:
+    """Is ``first`` better than ``second``? Per dimension: the difference, and the verdict.
+
+    The p-values of the dimensions are adjusted together (Holm), since they answer one question.
+    """
+    dims = [dim for arm, dim in arms if arm == first and (second, dim) in arms]
+    found = [
+        difference(arms[first, dim], arms[second, dim], quantity, split) for dim in sorted(dims)
+    ]
+    seeds = holm([d.p_seeds for d in found])
+    texts = holm([float("nan") if d.p_texts is None else d.p_texts for d in found])
+    return [
+        (
+            dim,
+            d,
+            verdict(
+                d,
+                first=first,
+                second=second,
+                higher_is_better=quantity.higher is not False,
+                p_seeds=p_seeds,
+                p_texts=None if d.p_texts is None else p_texts,
+            ),
+        )
+        for dim, d, p_seeds, p_texts in zip(sorted(dims), found, seeds, texts, strict=True)
+    ]

@@ -1,0 +1,141 @@
+"""Training heads on frozen features: many together, or one alone, with the same result.
+
+Enters: heads, pooled features ``(n, taps, D)`` and where the gold paths end. Leaves: the heads,
+trained. Every head has its own order of texts, its own dropout and its own learning rates, all
+from its own settings, so that what a run gives does not depend on the company it trained in.
+"""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from hyperlm.experiments.settings import HeadRun
+from hyperlm.experiments.stacked import StackedHeads, StackedOptimizer
+from hyperlm.heads import HierarchicalHead, HyperbolicHead
+from hyperlm.optim import SplitOptimizer, build_optimizer, clip_gradients
+
+__all__ = ["fit_alone", "fit_together", "schedule", "training_rows"]
+
+
+def training_rows(count: int, run: HeadRun) -> np.ndarray:
+    """The texts a run learns from: all, or the share of them that its seed draws."""
+    if run.train_share >= 1:
+        return np.arange(count)
+    size = max(1, round(run.train_share * count))
+    return np.sort(np.random.default_rng([run.seed, 1]).permutation(count)[:size])
+
+
+def schedule(step: int, steps: int, warmup: float) -> float:
+    """Factor on the learning rates: up in a line over a share of the steps, then down to zero."""
+    rise = warmup * steps
+    return step / rise if step < rise else (steps - step) / max(1.0, steps - rise)
+
+
+def fit_together(
+    heads: Sequence[HierarchicalHead],
+    features: Tensor,
+    targets: Tensor,
+    runs: Sequence[HeadRun],
+) -> None:
+    """Train the heads of runs of one shape in place, all at once.
+
+    Args:
+        heads: one per run, as built; see :class:`~.stacked.StackedHeads`.
+        features: ``(n, taps, D)``.
+        targets: end nodes ``(n,)``, or ``(n, N)`` booleans where texts have several gold paths.
+    """
+    stacked, first = StackedHeads(heads), runs[0]
+    optimizer = StackedOptimizer(
+        stacked,
+        [run.head_lr for run in runs],
+        [run.node_lr for run in runs],
+        weight_decay=first.weight_decay,
+        decays=[name for name in stacked.flat if name.endswith("weight")],
+    )
+    normal = _normalised(features)
+    noise = [torch.Generator().manual_seed(run.seed) for run in runs]
+    orders = [_batches(len(features), run) for run in runs]
+    steps = _steps(len(features), first)
+    for step in range(steps):
+        rows = torch.stack([next(order) for order in orders])  # (R, B)
+        states = [part[rows.view(-1)].view(*rows.shape, -1) for part in normal]
+        if first.dropout:
+            _drop_out(states, first.dropout, noise)
+        stacked.losses(states, targets[rows]).backward()
+        optimizer.step(schedule(step, steps, first.warmup), first.max_grad_norm)
+    stacked.write_back()
+
+
+def fit_alone(head: HierarchicalHead, features: Tensor, targets: Tensor, run: HeadRun) -> None:
+    """Train one head in place, by its own forward pass and the optimisers of ``hyperlm train``."""
+    optimizer = _optimizer(head, run)
+    rates = [group["lr"] for group in optimizer.param_groups]
+    steps = _steps(len(features), run)
+    head.train()
+    cone_loss = head.cone_loss if isinstance(head, HyperbolicHead) else None
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(run.seed)  # dropout draws from torch's own generator
+        for step, rows in enumerate(_batches(len(features), run)):
+            if step == steps:
+                break
+            if cone_loss is not None and step * run.epochs % steps < run.epochs:
+                cone_loss.reseed((run.seed, step))
+            for group, rate in zip(optimizer.param_groups, rates, strict=True):
+                group["lr"] = rate * schedule(step, steps, run.warmup)
+            loss = head(features[rows].unbind(1), targets[rows]).loss
+            loss.backward()
+            clip_gradients(head.parameters(), run.max_grad_norm)
+            optimizer.step()
+            optimizer.zero_grad()
+    head.eval()
+
+
+def _optimizer(head: HierarchicalHead, run: HeadRun) -> SplitOptimizer:
+    if isinstance(head, HyperbolicHead):
+        return build_optimizer(
+            head,
+            learning_rate=run.head_lr,
+            head_learning_rate=run.head_lr,
+            point_learning_rate=run.node_lr,
+            weight_decay=run.weight_decay,
+        )
+    # The node weights of a linear head get a learning rate of their own, as node points have.
+    groups = [
+        {
+            "params": [parameter],
+            "lr": run.node_lr if name == "weight" else run.head_lr,
+            "weight_decay": run.weight_decay if name.endswith("weight") else 0.0,
+        }
+        for name, parameter in head.named_parameters()
+    ]
+    return SplitOptimizer(torch.optim.AdamW(groups, fused=True), None)
+
+
+def _steps(count: int, run: HeadRun) -> int:
+    return run.epochs * -(-len(training_rows(count, run)) // run.batch_size)
+
+
+def _batches(count: int, run: HeadRun) -> Iterator[Tensor]:
+    """Rows of each batch, ``(B,)``, without end; the last of an epoch may be shorter."""
+    random, rows = np.random.default_rng([run.seed, 0]), training_rows(count, run)
+    while True:
+        order = torch.from_numpy(random.permutation(rows))
+        yield from order.split(run.batch_size)
+
+
+def _normalised(features: Tensor) -> list[Tensor]:
+    """What a projection makes of the features before its dropout, one ``(n, D)`` per tap."""
+    width = features.shape[-1]
+    return [F.layer_norm(part.float(), (width,)).contiguous() for part in features.unbind(1)]
+
+
+def _drop_out(states: list[Tensor], probability: float, noise: Sequence[torch.Generator]) -> None:
+    """Zero features in place, as :class:`torch.nn.Dropout` does, by a generator per run."""
+    keep = 1 - probability
+    for r, generator in enumerate(noise):
+        for state in states:
+            mask = torch.empty_like(state[r]).bernoulli_(keep, generator=generator)
+            state[r].mul_(mask.div_(keep))

@@ -1,0 +1,54 @@
+"""Pieces of the report: tables, figures with their spread, and verdicts gathered into sentences."""
+
+import math
+from collections.abc import Sequence
+
+from hyperlm.experiments.quantities import Quantity
+from hyperlm.experiments.statistics import Difference, Interval
+
+__all__ = ["figure", "gathered", "signed", "spread", "table"]
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table; a bar inside a cell would end it."""
+    lines = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
+    return "\n".join(
+        "| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines
+    )
+
+
+def spread(interval: Interval, quantity: Quantity) -> str:
+    """``80.1 ± 0.4``: mean and half the 95 % interval; the mean alone for a single seed."""
+    digits = 1 if quantity.percent else 2
+    if math.isnan(interval.mean):
+        return "-"
+    if math.isnan(interval.half):
+        return f"{interval.mean:.{digits}f}"
+    return f"{interval.mean:.{digits}f} ± {interval.half:.{digits}f}"
+
+
+def signed(value: float, quantity: Quantity) -> str:
+    """``+0.4`` or ``−0.12``."""
+    text = f"{value:+.{1 if quantity.percent else 2}f}"
+    return text.replace("-", "−")
+
+
+def gathered(
+    found: Sequence[tuple[int, Difference, str]], quantity: Quantity, what: str = "d"
+) -> str:
+    """Verdicts of several dimensions as one sentence, equal ones together.
+
+    ``poincare is better at d = 4 (+2.0), 8 (+1.1); no difference found at d = 64 (+0.2).``
+    """
+    by_words: dict[str, list[str]] = {}
+    for at, difference, words in found:
+        shown = f"{at} ({signed(difference.over_seeds.mean, quantity)})"
+        by_words.setdefault(words, []).append(shown)
+    if not by_words:
+        return "not measured."
+    return "; ".join(f"{words} at {what} = {', '.join(at)}" for words, at in by_words.items()) + "."
+
+
+def figure(name: str, text: str) -> str:
+    """A picture of the images folder beside the report."""
+    return f"![{text}](images/{name})"

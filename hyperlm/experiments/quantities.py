@@ -1,0 +1,118 @@
+"""The quantities that experiments compare: name, direction, and where a record holds them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from hyperlm.experiments.measure import unbits
+from hyperlm.experiments.results import Record
+from hyperlm.experiments.statistics import Difference, Interval, compare, mean_interval
+
+__all__ = ["Quantity", "difference", "interval", "quantities", "values"]
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """One figure of a split's document.
+
+    Attributes:
+        name: of a command or a column.
+        title: in words.
+        path: keys and indices that lead to it.
+        higher: whether more is better; ``None`` where it is neither.
+        percent: shown times 100.
+        texts: the answers text by text whose mean it is: a key of ``answers``, with the index of a
+            level for ``right``; None where it is no mean over texts.
+    """
+
+    name: str
+    title: str
+    path: tuple[str | int, ...]
+    higher: bool | None = True
+    percent: bool = True
+    texts: tuple[str, int] | None = None
+
+    def of(self, document: dict[str, Any]) -> float:
+        """The figure; NaN where it is undefined."""
+        value: Any = document
+        for key in self.path:
+            value = value[key]
+        return float("nan") if value is None else float(value) * (100 if self.percent else 1)
+
+    def by_text(self, document: dict[str, Any]) -> np.ndarray | None:
+        """What each text contributes, ``(n,)``; None where the figure is no mean over texts."""
+        if self.texts is None:
+            return None
+        (kind, level), answers, count = self.texts, document["answers"], document["n"]
+        if kind == "distance":
+            return np.asarray(answers["distance"], dtype=np.float64)
+        right = unbits(answers["right"][level] if kind == "right" else answers[kind], count)
+        return right.astype(np.float64) * 100
+
+
+def quantities(levels: int) -> list[Quantity]:
+    """All quantities of a taxonomy with so many levels."""
+    deepest = levels - 1
+    return [
+        *(
+            Quantity(
+                f"L{level + 1}",
+                f"accuracy at level {level + 1}",
+                ("levels", level, "accuracy"),
+                texts=("right", level),
+            )
+            for level in range(levels)
+        ),
+        Quantity("path", "accuracy of whole paths", ("path_accuracy",), texts=("right", levels)),
+        Quantity("macro-F1", f"macro-F1 at level {levels}", ("levels", deepest, "macro_f1")),
+        Quantity("hF1", "hierarchical F1", ("hierarchical", "f1")),
+        Quantity(
+            "raw cons.",
+            "consistency before decoding",
+            ("raw_consistency",),
+            texts=("consistent", 0),
+        ),
+        Quantity("severity", "mistake severity", ("mistake_severity",), False, False),
+        Quantity(
+            "distance",
+            "tree distance of all answers",
+            ("mean_tree_distance",),
+            False,
+            False,
+            ("distance", 0),
+        ),
+        Quantity("ECE", "calibration error of whole paths", ("ece",), False),
+        Quantity("few", "accuracy on classes with few texts", ("few", "accuracy")),
+    ]
+
+
+def values(records: Sequence[Record], quantity: Quantity, split: str) -> list[float]:
+    """One figure per record."""
+    return [quantity.of(record.figures[split]) for record in records]
+
+
+def interval(records: Sequence[Record], quantity: Quantity, split: str) -> Interval:
+    """Mean and 95 % interval over the seeds."""
+    return mean_interval(values(records, quantity, split))
+
+
+def difference(
+    first: Sequence[Record], second: Sequence[Record], quantity: Quantity, split: str
+) -> Difference:
+    """Two arms over the seeds that both have, and over the texts where they are known."""
+    mine, yours = ({record.run.seed: record for record in arm} for arm in (first, second))
+    seeds = sorted(set(mine) & set(yours))
+    a, b = [mine[seed] for seed in seeds], [yours[seed] for seed in seeds]
+    if quantity.texts is None:
+        return compare(values(a, quantity, split), values(b, quantity, split))
+    texts = [
+        np.array([quantity.by_text(record.figures[split]) for record in arm]) for arm in (a, b)
+    ]
+    return compare(
+        values(a, quantity, split),
+        values(b, quantity, split),
+        first_texts=texts[0],
+        second_texts=texts[1],
+    )

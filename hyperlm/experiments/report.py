@@ -1,0 +1,65 @@
+"""``docs/results.md`` from a results file: nothing in it is written by hand.
+
+In: the records. Out: Markdown and figures beside it. Sections stand only for what was measured.
+"""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from hyperlm.errors import DataError
+from hyperlm.experiments import report_ablate, report_calibration, report_compare, report_starts
+from hyperlm.experiments.markdown import table
+from hyperlm.experiments.published import COLUMNS, NOTE, ROWS
+from hyperlm.experiments.results import Record, ResultsFile
+
+__all__ = ["write_report"]
+
+_SECTIONS: tuple[Callable[[ResultsFile, Path], list[str]], ...] = (
+    report_compare.section,
+    report_starts.section,
+    report_ablate.section,
+    report_calibration.section,
+)
+_HOW = """Heads are trained on frozen features of the backbone, computed once; a run trains a head
+alone. Figures are on test unless it says val, after exact path decoding, in percent except tree
+distances; `±` is half the 95 % interval of the mean over seeds (Student's t). Learning rates are
+chosen on val with seeds that are used for nothing else. *Severity* is the mean number of edges
+between a wrong answer and the right one; *raw cons.* the share of texts whose independent answers
+per level form a path, before decoding; *few* the accuracy on classes of at most 5 training texts.
+A verdict compares two arms by a paired t-test over seeds and, for what is known text by text, one
+over texts, both adjusted (Holm) over the dimensions of one question, at 5 %: seeds alone would only
+say that training is stable."""
+
+
+def write_report(results: ResultsFile, path: Path) -> None:
+    """Write the report and the figures in ``images/`` beside it.
+
+    Raises:
+        DataError: the file has no results.
+    """
+    if not len(results):
+        raise DataError(
+            f"{results.path}: no results yet. Run 'hyperlm experiment compare-geometries' first."
+        )
+    images = path.parent / "images"
+    images.mkdir(parents=True, exist_ok=True)
+    parts = ["# Results", _HOW.replace("\n", " "), _provenance(results.records)]
+    for section in _SECTIONS:
+        parts += section(results, images)
+    parts += ["## Figures of others", NOTE, table(COLUMNS, ROWS)]
+    temporary = path.with_name(f".{path.name}.part")
+    temporary.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
+    temporary.replace(path)
+
+
+def _provenance(records: Sequence[Record]) -> str:
+    """What ran where, and how long it took."""
+    trained = [record for record in records if not record.context.get("taken_over")]
+    seconds = sum(record.seconds for record in trained)
+    machines = sorted({record.context["machine"] for record in trained})
+    days = sorted({record.context["at"][:10] for record in trained})
+    when = days[0] if len(days) == 1 else f"{days[0]} to {days[-1]}"
+    return (
+        f"{len(trained)} runs, {seconds / 60:.0f} minutes of training in all, {when}, on "
+        f"{'; '.join(machines)}. Made by `hyperlm experiment report`."
+    )

@@ -1,0 +1,56 @@
+"""The section of the report on single changes: differences from the base on val."""
+
+from pathlib import Path
+
+from hyperlm.experiments.ablate import BASE, NAME, arms_of
+from hyperlm.experiments.markdown import signed, spread, table
+from hyperlm.experiments.quantities import difference, interval, quantities
+from hyperlm.experiments.results import ResultsFile
+from hyperlm.experiments.statistics import holm, verdict
+
+__all__ = ["section"]
+
+_SHOWN = ("L1", "L2", "path", "raw cons.", "severity", "ECE")
+
+
+def section(results: ResultsFile, images: Path) -> list[str]:
+    """Paragraphs for every data set that has been measured."""
+    parts: list[str] = []
+    for name in dict.fromkeys(r.data["name"] for r in results.of(experiment=NAME)):
+        arms = arms_of(results, name)
+        if BASE not in arms or len(arms) < 2:
+            continue
+        base = arms.pop(BASE)
+        levels = len(base[0].figures["val"]["levels"])
+        kinds = [kind for kind in quantities(levels) if kind.name in _SHOWN]
+        path = next(kind for kind in kinds if kind.name == "path")
+        found = {arm: difference(records, base, path, "val") for arm, records in arms.items()}
+        adjusted = dict(zip(found, holm([d.p_seeds for d in found.values()]), strict=True))
+        over_texts = holm([d.p_texts or 0.0 for d in found.values()])
+        texts = dict(zip(found, over_texts, strict=True))
+        rows = [[BASE, *(spread(interval(base, kind, "val"), kind) for kind in kinds), "", ""]]
+        for arm, records in arms.items():
+            cells = [
+                signed(difference(records, base, kind, "val").over_seeds.mean, kind)
+                for kind in kinds
+            ]
+            words = verdict(
+                found[arm], first="change", second="base",
+                p_seeds=adjusted[arm], p_texts=texts[arm],
+            )  # fmt: skip
+            rows.append([arm, *cells, f"{found[arm].p_seeds:.3f}", words])
+        parts += [
+            f"### {name}",
+            table(
+                ["change, val", *(kind.name for kind in kinds), "p (path, seeds)", "verdict"], rows
+            ),
+        ]
+    if not parts:
+        return []
+    head = [
+        "## One change at a time",
+        "Differences from the base on val (its own figures in the first row), the same seeds and "
+        f"learning rates throughout; p-values adjusted (Holm) for the verdict. "
+        f"`hyperlm experiment {NAME}`",
+    ]
+    return head + parts

@@ -1,0 +1,150 @@
+"""The section of the report on geometries: tables, curves, verdicts, targets."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from hyperlm.experiments.arms import HEAD_RATES, NODE_RATES
+from hyperlm.experiments.compare_geometries import NAME, arms_of, question
+from hyperlm.experiments.markdown import figure, gathered, spread, table
+from hyperlm.experiments.quantities import Quantity, interval, quantities
+from hyperlm.experiments.results import Record, ResultsFile
+from hyperlm.viz.curves import Panel, curves_figure
+from hyperlm.viz.save import save_figure
+
+__all__ = ["section"]
+
+_PAIRS = (("poincare", "linear"), ("poincare", "euclidean"), ("euclidean", "linear"))
+Arms = dict[tuple[str, int], list[Record]]
+
+
+def section(results: ResultsFile, images: Path) -> list[str]:
+    """Paragraphs for every data set that has been measured; draws one figure for each."""
+    names = list(dict.fromkeys(r.data["name"] for r in results.of(experiment=NAME)))
+    if not names:
+        return []
+    parts = ["## Geometry against geometry", _method()]
+    for name in names:
+        arms = arms_of(results, name)
+        if not arms:
+            continue
+        kinds = quantities(_levels(arms))
+        parts += [f"### {name}", f"`hyperlm experiment {NAME} --data {name}`"]
+        parts += [_widest(arms, kinds), _by_dimension(arms, kinds), _edges(arms)]
+        parts += ["Verdicts, first arm less second:", _verdicts(arms, kinds)]
+        image = images / f"{NAME}-{name}.png"
+        _draw(arms, kinds, image)
+        parts.append(figure(image.name, f"Figures by dimension and geometry on {name}"))
+    return parts
+
+
+def _method() -> str:
+    def listed(rates: Sequence[float]) -> str:
+        return ", ".join(f"{rate:g}" for rate in rates)
+
+    nodes = "; ".join(f"nodes of {head} {listed(some)}" for head, some in NODE_RATES.items())
+    return (
+        "Same projection, features, loss, decoding, order of texts and random start of the nodes; "
+        "only the geometry differs. Lorentz points are stored and moved in coordinates of the "
+        "hyperboloid; the space is isometric to the ball, so that they should agree with Poincaré "
+        "points up to rounding and what training makes of it; they take the same learning rates. "
+        "Grid of rates, for every other arm and dimension: projections "
+        f"{listed(HEAD_RATES)}; {nodes}."
+    )
+
+
+def _levels(arms: Arms) -> int:
+    return len(next(iter(arms.values()))[0].figures["test"]["levels"])
+
+
+def _widest(arms: Arms, kinds: Sequence[Quantity]) -> str:
+    """All quantities at d = 64, or the largest dimension that was run."""
+    dims = sorted({dim for _, dim in arms})
+    dim = 64 if 64 in dims else dims[-1]
+    rows = [
+        [arm, *(spread(interval(records, kind, "test"), kind) for kind in kinds), _radius(records)]
+        for (arm, at), records in arms.items()
+        if at == dim
+    ]
+    seeds = max(len(records) for records in arms.values())
+    table_ = table([f"d = {dim}, {seeds} seeds", *(kind.name for kind in kinds), "radius"], rows)
+    return table_ + "\n\nRadius: mean distance of the nodes from the origin times sqrt(c)."
+
+
+def _radius(records: Sequence[Record]) -> str:
+    radii = [r.figures["geometry"].get("node_radius") for r in records]
+    known = [radius for radius in radii if radius is not None]
+    return f"{sum(known) / len(known):.2f}" if known else "-"
+
+
+def _by_dimension(arms: Arms, kinds: Sequence[Quantity]) -> str:
+    """Accuracy of whole paths by dimension."""
+    path = next(kind for kind in kinds if kind.name == "path")
+    dims = sorted({dim for _, dim in arms})
+    rows = [
+        [
+            arm,
+            *(
+                spread(interval(arms[arm, dim], path, "test"), path) if (arm, dim) in arms else "-"
+                for dim in dims
+            ),
+        ]
+        for arm in dict.fromkeys(arm for arm, _ in arms)
+    ]
+    return table([path.title, *(f"d = {dim}" for dim in dims)], rows)
+
+
+def _edges(arms: Arms) -> str:
+    """Learning rates that were chosen, and which of them lie at the end of the grid."""
+    chosen, edge = [], []
+    for (arm, dim), records in arms.items():
+        run = records[0].run
+        chosen.append(f"{arm} {dim}: {run.head_lr:g}, {run.node_lr:g}")
+        nodes = NODE_RATES[run.head]
+        if run.head_lr in (HEAD_RATES[0], HEAD_RATES[-1]) or run.node_lr in (nodes[0], nodes[-1]):
+            edge.append(f"{arm} {dim}")
+    text = "Rates chosen (arm, dimension: projection, nodes): " + "; ".join(chosen) + "."
+    if edge:
+        text += f" At an end of the grid: {', '.join(edge)}."
+    return f"<details><summary>Learning rates</summary>\n\n{text}\n\n</details>"
+
+
+def _verdicts(arms: Arms, kinds: Sequence[Quantity]) -> str:
+    there = {arm for arm, _ in arms}
+    lines = [
+        f"- {kind.title}, {first} against {second}: "
+        + gathered(question(arms, kind, first, second), kind)
+        for first, second in _PAIRS
+        if {first, second} <= there
+        for kind in kinds
+    ]
+    lines += _isometry(arms, kinds)
+    return "\n".join(lines) if lines else "Only one arm was measured."
+
+
+def _isometry(arms: Arms, kinds: Sequence[Quantity]) -> list[str]:
+    """How far two coordinates of one space came apart: a check, not a question for a test."""
+    gaps = [
+        abs(interval(arms["lorentz", dim], kind, "test").mean - interval(ours, kind, "test").mean)
+        for (arm, dim), ours in arms.items()
+        if arm == "poincare" and ("lorentz", dim) in arms
+        for kind in kinds
+        if kind.percent
+    ]
+    if not gaps:
+        return []
+    return [
+        "- lorentz against poincare: the same space in other coordinates; the means differ by "
+        f"{max(gaps):.1f} points at most, in any figure and at any dimension."
+    ]
+
+
+def _draw(arms: Arms, kinds: Sequence[Quantity], path: Path) -> None:
+    shown = [kind for kind in kinds if kind.name in ("path", "raw cons.", "severity", "ECE")]
+    panels = []
+    for kind in shown:
+        series: dict[str, list[tuple[float, float, float, float]]] = {}
+        for (arm, dim), records in arms.items():
+            at = interval(records, kind, "test")
+            series.setdefault(arm, []).append((dim, at.mean, at.low, at.high))
+        panels.append(Panel(kind.title, "percent" if kind.percent else "edges", series))
+    save_figure(curves_figure(panels, x_label="dimension d"), path)

@@ -1,0 +1,172 @@
+"""The results file: one JSON line per run, written and synced as the run ends, never rewritten.
+
+A line that was torn by a kill or a full disk is the last one: it is left out when the file is read,
+and cut off before the next line is appended. Anything else that cannot be read is an error.
+"""
+
+import fcntl
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hyperlm.errors import DataError, OutputError
+from hyperlm.experiments.settings import HeadRun
+
+__all__ = ["Record", "ResultsFile"]
+
+
+@dataclass(frozen=True)
+class Record:
+    """One run and what came of it.
+
+    Attributes:
+        run: settings and seed.
+        data: what tells the data from other data.
+        labels: what the run was made for.
+        figures: ``val`` and ``test`` documents (see :func:`~.measure.measure`), ``geometry``.
+        seconds: of training, the share of one run where several trained together.
+        context: ``together``, ``cpu_seconds``, ``machine``, ``hyperlm``, ``at``; ``taken_over``
+            where an equal run had been made for other labels.
+    """
+
+    run: HeadRun
+    data: dict[str, Any]
+    labels: dict[str, Any]
+    figures: dict[str, Any]
+    seconds: float
+    context: dict[str, Any]
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "run": self.run.to_json(),
+            "data": self.data,
+            "labels": self.labels,
+            "figures": self.figures,
+            "seconds": self.seconds,
+            "context": self.context,
+        }
+
+    @classmethod
+    def from_json(cls, line: dict[str, Any]) -> "Record":
+        run = HeadRun.from_json(line["run"])
+        return cls(
+            run, line["data"], line["labels"], line["figures"], line["seconds"], line["context"]
+        )
+
+
+class ResultsFile:
+    """Records on disk and in memory.
+
+    Args:
+        path: the file; absent is empty.
+    Raises:
+        DataError: a line other than the last cannot be read.
+        OutputError: the folder is missing or the file cannot be opened.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        if not self.path.parent.is_dir():
+            raise OutputError(
+                f"{self.path}: there is no folder {str(self.path.parent)!r}. Make it first."
+            )
+        self.records: list[Record] = []
+        self._at: dict[tuple[str, str], list[Record]] = {}
+        for record in self._read():
+            self._remember(record)
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def find(
+        self,
+        data: dict[str, Any],
+        run: HeadRun,
+        labels: dict[str, Any] | None = None,
+        *,
+        figures: Sequence[str] = (),
+    ) -> Record | None:
+        """The record of a run on this data, if it has been made: for these labels, or for any.
+
+        Args:
+            figures: keys that its figures must have.
+        """
+        for record in self._at.get((_line(data), run.key()), ()):
+            fits = labels is None or record.labels == labels
+            if fits and all(key in record.figures for key in figures):
+                return record
+        return None
+
+    def of(self, **labels: Any) -> list[Record]:
+        """The records with these labels, in the order they were written."""
+        return [r for r in self.records if labels.items() <= r.labels.items()]
+
+    def append(self, records: Sequence[Record]) -> None:
+        """Write records behind what is there; on disk once this returns."""
+        text = "".join(_line(record.to_json()) + "\n" for record in records)
+        try:
+            with self.path.open("a+b") as file:
+                fcntl.flock(file, fcntl.LOCK_EX)  # two commands may share a file
+                _cut_torn(file)
+                file.write(text.encode())
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise OutputError(
+                f"{self.path}: the results could not be written ({error.strerror or error}). Runs "
+                "already in the file are kept; start the same command again to go on."
+            ) from error
+        for record in records:
+            self._remember(record)
+
+    def _remember(self, record: Record) -> None:
+        self.records.append(record)
+        self._at.setdefault((_line(record.data), record.run.key()), []).append(record)
+
+    def _read(self) -> list[Record]:
+        try:
+            raw = self.path.read_bytes()
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise OutputError(
+                f"{self.path}: cannot be read ({error.strerror or error})."
+            ) from error
+        *lines, last = raw.split(b"\n")
+        records = []
+        # What follows the last line end was torn off, unless it is empty.
+        for number, line in enumerate(lines, start=1):
+            try:
+                records.append(Record.from_json(json.loads(line)))
+            except (ValueError, KeyError, TypeError, AttributeError) as error:
+                if isinstance(error, DataError):
+                    raise
+                raise DataError(
+                    f"{self.path}, line {number}: not a record of a run ({error}). Name a results "
+                    "file that 'hyperlm experiment' wrote, or take the line out."
+                ) from error
+        del last
+        return records
+
+
+def _cut_torn(file: Any) -> None:
+    """Shorten an open file to its last line end."""
+    size = file.seek(0, os.SEEK_END)
+    end = size
+    while end > 0:
+        start = max(0, end - 4096)
+        file.seek(start)
+        at = file.read(end - start).rfind(b"\n")
+        if at >= 0:
+            end = start + at + 1
+            break
+        end = start
+    if end < size:
+        file.truncate(end)
+
+
+def _line(value: Any) -> str:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)

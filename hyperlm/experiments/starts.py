@@ -1,0 +1,57 @@
+"""Where should node points start? The tree construction, random directions, or the label names.
+
+Poincaré points at d = 64, with all training texts and with a quarter of them; every start has its
+own tuned learning rates. Command: ``hyperlm experiment starts``.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from hyperlm.experiments.arms import chosen, tuned
+from hyperlm.experiments.features import FrozenData
+from hyperlm.experiments.results import Record, ResultsFile
+from hyperlm.experiments.settings import HeadRun
+
+__all__ = ["NAME", "SHARES", "STARTS", "arms_of", "run"]
+
+NAME = "starts"
+STARTS: Mapping[str, HeadRun] = {
+    "random": HeadRun(init="random"),
+    "tree, tau = 0.3": HeadRun(init="tree", init_step=0.3),
+    "tree, tau = 1": HeadRun(init="tree", init_step=1.0),
+    "names": HeadRun(init="names"),
+}
+SHARES = (1.0, 0.25)
+
+
+def run(
+    data: FrozenData,
+    results: ResultsFile,
+    *,
+    seeds: int = 5,
+    dims: Sequence[int] = (64,),
+    shares: Sequence[float] = SHARES,
+    progress: bool = False,
+) -> None:
+    """Train what is missing in the results file."""
+    for dim in dims:
+        for share in shares:
+            for name, start in STARTS.items():
+                tuned(
+                    replace(start, dim=dim, train_share=share),
+                    data,
+                    results,
+                    seeds=range(seeds),
+                    labels={"experiment": NAME, "arm": name, "share": share},
+                    progress=progress,
+                )
+
+
+def arms_of(results: ResultsFile, data: str, share: float) -> dict[str, list[Record]]:
+    """The measured runs of a data set and a share of its texts, by start."""
+    found: dict[str, list[Record]] = {name: [] for name in STARTS}
+    for record in results.of(experiment=NAME, share=share):
+        if record.data["name"] == data:
+            found[record.labels["arm"]].append(record)
+    measured = {name: chosen(records) for name, records in found.items()}
+    return {name: records for name, records in measured.items() if records}

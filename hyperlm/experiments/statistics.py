@@ -1,0 +1,143 @@
+"""Means with intervals, paired tests, and what may be said of them in words.
+
+In: one figure per seed and arm, or per seed and text. Out: plain floats and sentences. A difference
+is claimed only where it holds over seeds and, for figures known text by text, over texts: seeds say
+whether training again would give it, texts whether other texts of the same kind would.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy import stats
+
+from hyperlm.errors import OptionError
+
+__all__ = ["Difference", "Interval", "compare", "holm", "mean_interval", "verdict"]
+
+LEVEL = 0.95
+_ALPHA = 1 - LEVEL
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean with the ends of its 95 % interval; NaN where one value alone gives none."""
+
+    mean: float
+    low: float
+    high: float
+    count: int
+
+    @property
+    def half(self) -> float:
+        return (self.high - self.low) / 2
+
+
+@dataclass(frozen=True)
+class Difference:
+    """First arm less the second.
+
+    Attributes:
+        over_seeds: mean difference with its interval over seeds.
+        p_seeds: two-sided paired t-test over seeds.
+        p_texts: the same over texts, of the differences averaged over seeds; None where the figure
+            is not a mean over texts.
+    """
+
+    over_seeds: Interval
+    p_seeds: float
+    p_texts: float | None
+
+
+def mean_interval(values: npt.ArrayLike) -> Interval:
+    """Mean and its 95 % interval by Student's t."""
+    x = np.asarray(values, dtype=np.float64)
+    if x.ndim != 1 or not len(x):
+        raise OptionError(f"mean_interval takes one value per seed, got the shape {x.shape}.")
+    mean = float(x.mean())
+    if len(x) == 1:
+        return Interval(mean, math.nan, math.nan, 1)
+    half = float(stats.t.ppf(0.5 + LEVEL / 2, len(x) - 1) * x.std(ddof=1) / math.sqrt(len(x)))
+    return Interval(mean, mean - half, mean + half, len(x))
+
+
+def compare(
+    first: npt.ArrayLike,
+    second: npt.ArrayLike,
+    *,
+    first_texts: npt.ArrayLike | None = None,
+    second_texts: npt.ArrayLike | None = None,
+) -> Difference:
+    """Two arms, paired.
+
+    Args:
+        first, second: one figure per seed, ``(S,)``, the same seeds in the same order.
+        first_texts, second_texts: what each text contributed, ``(S, n)``; the figure is their mean.
+    """
+    a, b = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
+    if a.shape != b.shape:
+        raise OptionError(f"compare pairs seeds: got {a.shape} and {b.shape} figures.")
+    p_texts = None
+    if first_texts is not None and second_texts is not None:
+        per_text = np.asarray(first_texts, dtype=np.float64) - np.asarray(second_texts, float)
+        p_texts = _paired_p(per_text.mean(0))
+    return Difference(mean_interval(a - b), _paired_p(a - b), p_texts)
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Adjusted p-values of several tests of one question; NaN stays and is not counted.
+
+    Source: Holm 1979.
+    """
+    p = np.asarray(p_values, dtype=np.float64)
+    out = np.full(len(p), np.nan)
+    order = [int(i) for i in np.argsort(p) if not math.isnan(p[i])]
+    worst = 0.0
+    for rank, i in enumerate(order):
+        worst = max(worst, min(1.0, float(p[i]) * (len(order) - rank)))
+        out[i] = worst
+    return out.tolist()
+
+
+def verdict(
+    difference: Difference,
+    *,
+    first: str,
+    second: str,
+    higher_is_better: bool = True,
+    p_seeds: float | None = None,
+    p_texts: float | None = None,
+) -> str:
+    """What may be said, in words.
+
+    Args:
+        p_seeds, p_texts: adjusted p-values, where several tests answer one question; by default
+            those of the difference.
+    Returns:
+        ``FIRST is better``, ``SECOND is better``, ``no difference found``, or that the texts are
+        too few for a difference that the seeds agree on.
+    """
+    seeds = difference.p_seeds if p_seeds is None else p_seeds
+    texts = difference.p_texts if p_texts is None else p_texts
+    if difference.over_seeds.count < 2 or math.isnan(seeds):
+        return "no verdict: one seed alone"
+    if not seeds < _ALPHA:
+        return "no difference found"
+    ahead = (difference.over_seeds.mean > 0) == higher_is_better
+    winner = first if ahead else second
+    if texts is not None and not texts < _ALPHA:
+        return f"{winner} is ahead over seeds, but the texts are too few to say so"
+    return f"{winner} is better"
+
+
+def _paired_p(differences: np.ndarray) -> float:
+    """Two-sided p of a mean of zero; 1 where all differences are zero, NaN for a single one."""
+    if len(differences) < 2:
+        return math.nan
+    spread = float(differences.std(ddof=1))
+    if spread == 0:
+        return 1.0 if not differences.any() else 0.0
+    t = float(differences.mean()) / (spread / math.sqrt(len(differences)))
+    return float(2 * stats.t.sf(abs(t), len(differences) - 1))
