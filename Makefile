@@ -23,7 +23,8 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 
 demo: setup
 	$(BIN)/hyperlm train --data demo --geometry poincare --output $(DEMO) --overwrite
-	@echo "Model, results and figure: $(DEMO)/ (open $(DEMO)/labels.png)"
+	$(BIN)/hyperlm visualize $(DEMO) --output $(DEMO)/labels.html
+	@echo "Model, results and figure: $(DEMO)/ (open $(DEMO)/labels.html to explore the labels)"
 
 test: setup
 	$(BIN)/python -m pytest

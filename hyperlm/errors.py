@@ -5,6 +5,7 @@ the builtin a caller would expect, so ``except ValueError`` keeps working.
 """
 
 __all__ = [
+    "CurvatureWarning",
     "DataError",
     "HyperlmError",
     "ModelError",
@@ -41,3 +42,7 @@ class OffManifoldError(HyperlmError, ValueError):
 
 class OutputError(HyperlmError, OSError):
     """An output folder or file cannot be written, or exists already."""
+
+
+class CurvatureWarning(UserWarning):
+    """A learned curvature sits on one of its bounds: the data does not hold it."""

@@ -33,7 +33,7 @@ from transformers.trainer_callback import PrinterCallback, ProgressCallback
 from hyperlm.checkpoints import epochs_if_stopped_early, last_checkpoint, relocate
 from hyperlm.data import DataBundle
 from hyperlm.decoding import Loss, decode
-from hyperlm.errors import OptionError
+from hyperlm.errors import CurvatureWarning, OptionError
 from hyperlm.heads import HyperbolicHead
 from hyperlm.heads.cone_loss import ConeLoss
 from hyperlm.heads.hyperbolic import CURVATURE_BOUNDS
@@ -128,6 +128,7 @@ def _geometry_log(head: HyperbolicHead) -> dict[str, float]:
             warnings.warn(
                 f"The learned curvature c = {c:.3g} sits on a bound ({low:g} to {high:g}): the "
                 "data does not hold it. Fix it with --curvature.",
+                CurvatureWarning,
                 stacklevel=3,
             )
     for level, value in enumerate(head.log_temperature.exp().tolist(), start=1):
