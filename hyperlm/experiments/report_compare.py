@@ -5,14 +5,17 @@ from pathlib import Path
 
 from hyperlm.experiments.arms import HEAD_RATES, NODE_RATES
 from hyperlm.experiments.compare_geometries import NAME, arms_of, question
-from hyperlm.experiments.markdown import figure, gathered, spread, table
+from hyperlm.experiments.markdown import figure, gathered, signed, spread, table
 from hyperlm.experiments.quantities import Quantity, interval, quantities
 from hyperlm.experiments.results import Record, ResultsFile
+from hyperlm.experiments.statistics import Difference
 from hyperlm.viz.curves import Panel, curves_figure
 from hyperlm.viz.save import save_figure
 
 __all__ = ["section"]
 
+# Ends of verdicts, see statistics.verdict.
+_SURE, _NONE = "is better", "no difference found"
 _PAIRS = (("poincare", "linear"), ("poincare", "euclidean"), ("euclidean", "linear"))
 Arms = dict[tuple[str, int], list[Record]]
 
@@ -30,7 +33,7 @@ def section(results: ResultsFile, images: Path) -> list[str]:
         kinds = quantities(_levels(arms))
         parts += [f"### {name}", f"`hyperlm experiment {NAME} --data {name}`"]
         parts += [_widest(arms, kinds), _by_dimension(arms, kinds), _edges(arms)]
-        parts += ["Verdicts, first arm less second:", _verdicts(arms, kinds)]
+        parts += ["Differences; bold where a verdict is given:", _verdicts(arms, kinds)]
         image = images / f"{NAME}-{name}.png"
         _draw(arms, kinds, image)
         parts.append(figure(image.name, f"Figures by dimension and geometry on {name}"))
@@ -109,16 +112,51 @@ def _edges(arms: Arms) -> str:
 
 
 def _verdicts(arms: Arms, kinds: Sequence[Quantity]) -> str:
+    """A table of differences per pair of arms, and a sentence for each that is more than noise."""
     there = {arm for arm, _ in arms}
-    lines = [
-        f"- {kind.title}, {first} against {second}: "
-        + gathered(question(arms, kind, first, second), kind)
-        for first, second in _PAIRS
-        if {first, second} <= there
-        for kind in kinds
-    ]
-    lines += _isometry(arms, kinds)
-    return "\n".join(lines) if lines else "Only one arm was measured."
+    parts = []
+    for first, second in _PAIRS:
+        if not {first, second} <= there:
+            continue
+        found = {kind.name: question(arms, kind, first, second) for kind in kinds}
+        dims = sorted({at for answers in found.values() for at, _, _ in answers})
+        rows = [
+            [kind.title, *_differences(found[kind.name], dims, kind)]
+            for kind in kinds
+            if found[kind.name]
+        ]
+        parts.append(
+            table([f"{first} less {second}", *(f"d = {dim}" for dim in dims)], rows)
+            if rows
+            else f"{first} against {second}: not measured."
+        )
+        parts += _sentences(found, kinds, f"{first} and {second}")
+    parts += _isometry(arms, kinds)
+    return "\n\n".join(parts) if parts else "Only one arm was measured."
+
+
+def _differences(
+    found: Sequence[tuple[int, Difference, str]], dims: Sequence[int], kind: Quantity
+) -> list[str]:
+    """One cell per dimension; bold where a verdict is given."""
+    cells = dict.fromkeys(dims, "-")
+    for at, difference, words in found:
+        shown = signed(difference.over_seeds.mean, kind)
+        cells[at] = f"**{shown}**" if words.endswith(_SURE) else shown
+    return list(cells.values())
+
+
+def _sentences(
+    found: dict[str, list[tuple[int, Difference, str]]], kinds: Sequence[Quantity], pair: str
+) -> list[str]:
+    lines = []
+    for kind in kinds:
+        told = [answer for answer in found[kind.name] if answer[2] != _NONE]
+        if told:
+            lines.append(f"- {kind.title}: {gathered(told, kind)}")
+    if not lines:
+        return [f"Verdict: no difference found between {pair}, in any figure."]
+    return ["\n".join([*lines, "- everywhere else: no difference found."])]
 
 
 def _isometry(arms: Arms, kinds: Sequence[Quantity]) -> list[str]:
@@ -133,7 +171,7 @@ def _isometry(arms: Arms, kinds: Sequence[Quantity]) -> list[str]:
     if not gaps:
         return []
     return [
-        "- lorentz against poincare: the same space in other coordinates; the means differ by "
+        "lorentz against poincare: the same space in other coordinates; the means differ by "
         f"{max(gaps):.1f} points at most, in any figure and at any dimension."
     ]
 
