@@ -255,10 +255,17 @@ def test_taxonomy_files_of_every_kind_are_sources(suffix, tmp_path):
     RAGGED.write(path)
     found = read_source(path)
     assert found.taxonomy == RAGGED
-    assert (found.title, found.geometry, found.points, found.texts) == (
-        path.name, "none", None, None,
-    )  # fmt: skip
+    title = "ragged" if ".json" in suffix else "labels"  # JSON keeps a title, the others have none
+    assert (found.title, found.geometry, found.points, found.texts) == (title, "none", None, None)
     assert found.level_names == ("L1", "L2", "L3")
+
+
+def test_a_file_without_a_title_is_called_by_its_name(tmp_path):
+    tree = Taxonomy(["a", "b"], [(1, 0)])
+    tree.write(tmp_path / "labels.json.gz")
+    assert read_source(tmp_path / "labels.json.gz").title == "labels"
+    path = embedding(tmp_path / "e.safetensors", np.eye(2), taxonomy=json.dumps(tree.to_dict()))
+    assert read_source(path).title == "e"
 
 
 def test_a_file_has_no_texts_to_read(tmp_path):

@@ -120,6 +120,25 @@ def test_places_that_cannot_be_written(command, tmp_path):
     assert command("RUN", "--figure", "pie").exit_code == 2
 
 
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        (("--level", "1"), "--level is of --figure confusion; tree shows no"),
+        (("--figure", "norms", "--cones"), "--cones is of --figure tree; norms shows no"),
+        (("--figure", "training", "--texts"), "--texts is of --figure tree and norms; training"),
+        (("-o", "x.html", "--cones", "--labels", "5"), "--cones, --labels: the page does without"),
+        (("-o", "x.html", "--figure", "norms"), "--figure: the page does without"),
+        (("-o", "x.html", "--theme", "dark"), "--theme: the page does without"),
+    ],
+)
+def test_options_that_would_change_nothing_are_refused(command, words, reason, tmp_path):
+    result = command("RUN", *words)
+    assert result.exit_code == 1
+    assert reason in result.stderr
+    assert not command.asked  # before anything is read
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_share_of_names(command):
     from hyperlm.cli.visualize import _most
 

@@ -341,6 +341,7 @@ def test_a_sweep_is_read_and_its_best_layers_are_ringed(tmp_path):
         ("depth,L1\n1,2\n", "row 1 has no layer, only depth, L1"),
         ("layer,L1\n1.5,2\n", "layer '1.5' is no whole number"),
         ("layer,L1\n1,good\n", "row 1, column 'L1': 'good' is no finite number"),
+        ("layer,L1\n1,0.5\n2,nan\n", "row 2, column 'L1': 'nan' .* a score empty"),
         ("layer,L1\n", "there are no scores"),
     ],
 )

@@ -136,9 +136,20 @@ def visualize(
     """Draw the label tree and what a training did, or write the page to explore them."""
     target = _target(run, output, figure)
     page = target.suffix.lower() in _PAGES
+    if page and figure is FigureName.sweep:
+        raise OptionError(f"{target}: a layer sweep is a figure, {', '.join(_FIGURES)}.")
+    given = {
+        "--figure": figure is not FigureName.tree,
+        "--cones": cones,
+        "--texts": texts,
+        "--confusion": confusion,
+        "--labels": labels is not None,
+        "--level": level is not None,
+        "--theme": theme is not ThemeName.light,
+        "--title": title is not None,
+    }
+    _refuse_unused([name for name, said in given.items() if said], figure, page=page)
     if figure is FigureName.sweep:
-        if page:
-            raise OptionError(f"{target}: a layer sweep is a figure, {', '.join(_FIGURES)}.")
         done: dict[str, Any] = {"output": str(target), "figure": "sweep"}
         _write(_sweep(Path(run), title, theme), target)
     else:
@@ -176,6 +187,30 @@ def visualize(
     if "quality" in done:
         for line in done["note"], *done["quality"]["lines"]:
             say(line)
+
+
+def _refuse_unused(given: list[str], figure: FigureName, *, page: bool) -> None:
+    """An option that would change nothing is a mistake that should be said."""
+    if page:
+        if given:
+            raise OptionError(
+                f"{', '.join(given)}: the page does without; it has switches of its own. Leave "
+                f"this out, or end --output in {', '.join(_FIGURES)}."
+            )
+        return
+    of = {
+        "--cones": ("tree",),
+        "--texts": ("tree", "norms"),
+        "--confusion": ("tree",),
+        "--labels": ("tree",),
+        "--level": ("confusion",),
+    }
+    for name in given:
+        if figure.value not in of.get(name, (figure.value,)):
+            raise OptionError(
+                f"{name} is of --figure {' and '.join(of[name])}; {figure.value} shows no such "
+                "thing. Leave it out, or choose another --figure."
+            )
 
 
 def _target(run: str, output: Path | None, figure: FigureName) -> Path:

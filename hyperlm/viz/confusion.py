@@ -71,7 +71,8 @@ def confusion_figure(
     texts, taxonomy = run.texts, run.taxonomy
     if texts is None or not (texts.gold >= 0).any():
         raise OptionError(
-            "confusion needs texts with gold labels; there are none. Name them with --data."
+            "confusion needs texts with gold labels; there are none. Give the "
+            "folder of a run, and name its texts with --data."
         )
     deepest = taxonomy.num_levels
     if level is not None and not 1 <= level <= deepest:

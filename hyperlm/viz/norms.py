@@ -39,7 +39,8 @@ def norms_figure(
     """
     if run.points is None:
         raise OptionError(
-            f"norms need label points; {run.title or 'this'} has none. Train with a points head."
+            f"norms need label points; {run.title or 'this'} has none. "
+            "Give a run with a points head, or a file that 'hyperlm embed' wrote."
         )
     if texts and run.texts is None:
         raise OptionError("there are no texts to show; name labelled texts with --data.")

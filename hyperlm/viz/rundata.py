@@ -151,13 +151,15 @@ def read_source(
             f"{source}: texts need a model to read them, and this is a file. Leave out --data, or "
             "give the folder of a run."
         )
+    stem = source.name.split(".")[0]
     if source.suffix.lower() == ".safetensors":
         placed = read_embedding(source)
-        tree, title = placed.taxonomy, placed.taxonomy.title or source.name
+        tree, title = placed.taxonomy, placed.taxonomy.title or stem
         return RunData(
             title, tree, _level_names(tree), placed.geometry, placed.c, placed.points, None
         )
-    return taxonomy_data(Taxonomy.read(source), title=source.name)
+    taxonomy = Taxonomy.read(source)
+    return taxonomy_data(taxonomy, title=taxonomy.title or stem)
 
 
 def taxonomy_data(taxonomy: Taxonomy, *, title: str | None = None) -> RunData:

@@ -60,7 +60,8 @@ def read_sweep(path: str | PathLike[str]) -> dict[str, dict[int, list[float]]]:
             if value is None:
                 raise DataError(
                     f"{path}: row {number}, column {name!r}: {str(cell)[:40]!r} is no finite "
-                    "number. Leave out columns that are not scores."
+                    "number. Leave out columns that are not scores, and leave cells without a "
+                    "score empty."
                 )
             curves.setdefault(str(name), {}).setdefault(int(layer), []).append(value)
     if not curves:
