@@ -8,8 +8,9 @@ from typing import Any
 
 from hyperlm.errors import ModelError, OptionError
 
-__all__ = ["PRECISIONS", "TrainingOptions"]
+__all__ = ["ADAPTERS", "PRECISIONS", "TrainingOptions"]
 
+ADAPTERS = ("lora", "hyplora")
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 
 _OF_POINTS = (
@@ -41,6 +42,8 @@ class TrainingOptions:
         init: where node points start: ``names`` (label names through the backbone), ``tree``
             (the taxonomy alone) or ``random``; a linear head has none.
         lora: rank of low-rank adapters, ``None`` for none.
+        adapter: kind of the adapters: ``lora``, or ``hyplora`` (the update passes through the
+            hyperboloid; cannot be merged).
         freeze: train the head alone, on features computed once.
         patience: epochs without a better path accuracy on val before training stops; 0 for never.
         precision: arithmetic of the backbone; ``auto`` takes bf16 where the hardware has it. The
@@ -74,6 +77,7 @@ class TrainingOptions:
     text_cone_weight: float = 0.0
     dropout: float = 0.1
     lora: int | None = None
+    adapter: str = "lora"
     freeze: bool = False
     epochs: int = 4
     batch_size: int = 16
@@ -120,6 +124,7 @@ class TrainingOptions:
             "loss": ("level", "path", "leaf"),
             "cone_pairs": ("closure", "edges"),
             "pooling": ("auto", "mean", "last"),
+            "adapter": ADAPTERS,
             "precision": PRECISIONS,
         }
         for name, allowed in choices.items():
@@ -129,6 +134,11 @@ class TrainingOptions:
                     f"{_flag(name)} {value!r} is unknown; choose one of {', '.join(allowed)}."
                 )
         self._check_answer()
+        if self.adapter != "lora" and self.lora is None:
+            raise OptionError(
+                f"--adapter {self.adapter} says which adapters to train; give their rank with "
+                "--lora RANK."
+            )
         if self.freeze and self.lora:
             raise OptionError(
                 "--freeze and --lora exclude each other: one trains nothing of the backbone, "
@@ -171,6 +181,13 @@ class TrainingOptions:
                 f"--level-weights {self.level_weights!r}: give equal, learned, or one number per "
                 "level with commas between, as 1,1,2."
             ) from None
+
+    def lora_options(self) -> dict[str, Any] | None:
+        """Keyword arguments for the adapters, or ``None`` for none."""
+        if self.lora is None:
+            return None
+        # Named where it is not the default: plain LoRA models keep their configuration.
+        return {"rank": self.lora} | ({"adapter": self.adapter} if self.adapter != "lora" else {})
 
     def head_options(self) -> dict[str, Any]:
         """Keyword arguments for :func:`hyperlm.heads.build_head`."""

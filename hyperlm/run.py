@@ -86,6 +86,11 @@ def train(
         raise OptionError("train() needs options, unless resume=True reads those of the run.")
     if merge and not options.lora:
         raise OptionError("--merge folds LoRA adapters into the weights; it needs --lora RANK.")
+    if merge and options.adapter == "hyplora":
+        raise OptionError(
+            "--merge: HypLoRA adapters cannot be merged, their update is not linear in the input "
+            "and no weight matrix equals it. Leave --merge out, or use --adapter lora."
+        )
     if chief and not resume:
         inputs = (options.data, options.taxonomy, options.backbone)
         folder.check_free(overwrite=overwrite, inputs=inputs)
@@ -153,7 +158,7 @@ def build_model(options: TrainingOptions, bundle: DataBundle, *, progress: bool 
             layers=options.layers,
             heads=options.speakers,
             weights=options.loss_weights(),
-            lora={"rank": options.lora} if options.lora is not None else None,
+            lora=options.lora_options(),
             max_length=options.max_length,
             level_names=bundle.level_names,
         )
@@ -162,7 +167,7 @@ def build_model(options: TrainingOptions, bundle: DataBundle, *, progress: bool 
         bundle.taxonomy,
         layers=options.layers,
         head=options.head_options(),
-        lora={"rank": options.lora} if options.lora is not None else None,
+        lora=options.lora_options(),
         pooling=options.pooling,
         max_length=options.max_length,
         level_names=bundle.level_names,

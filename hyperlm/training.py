@@ -46,6 +46,7 @@ from hyperlm.lm.batches import (
     pooled_features,
     tokenise,
 )
+from hyperlm.lm.hyplora import curvature_log
 from hyperlm.metrics import path_accuracy
 from hyperlm.optim import build_optimizer, clip_gradients
 from hyperlm.options import TrainingOptions
@@ -100,9 +101,12 @@ class HierarchicalTrainer(Trainer):
         )
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        head = getattr(self.accelerator.unwrap_model(self.model), "head", None)
-        if isinstance(head, HyperbolicHead) and ("loss" in logs or "eval_loss" in logs):
-            logs = {**logs, **_geometry_log(head)}
+        model = self.accelerator.unwrap_model(self.model)
+        head = getattr(model, "head", None)
+        if "loss" in logs or "eval_loss" in logs:
+            if isinstance(head, HyperbolicHead):
+                logs = {**logs, **_geometry_log(head)}
+            logs = {**logs, **curvature_log(model)}
         super().log(logs, start_time)
 
 

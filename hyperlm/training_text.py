@@ -22,6 +22,7 @@ from hyperlm.errors import OptionError
 from hyperlm.lm.batches import LengthGroupedSampler
 from hyperlm.lm.decoder import HierarchicalDecoder
 from hyperlm.lm.hdlm import ExampleSet, SequenceCollator
+from hyperlm.lm.hyplora import curvature_log
 from hyperlm.metrics import path_accuracy
 from hyperlm.options import TrainingOptions
 from hyperlm.progress import TrainingProgress
@@ -79,6 +80,11 @@ class DecoderTrainer(Trainer):
             self.args.train_batch_size * self.args.gradient_accumulation_steps,
             self.args.seed,
         )
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        if "loss" in logs:
+            logs = {**logs, **curvature_log(self.accelerator.unwrap_model(self.model))}
+        super().log(logs, start_time)
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
         """Decode the val texts; every process of a distributed run does all of them."""

@@ -138,7 +138,9 @@ def _show(facts: dict[str, Any]) -> None:
         rows.append(("status", f"not finished ({where}); hyperlm train --resume continues it"))
     else:
         levels = ", ".join(f"{level['nodes']:,} {level['name']}" for level in facts["levels"])
-        lora = f", LoRA rank {facts['lora']['rank']}" if facts["lora"] else ""
+        given = facts["lora"] or {}
+        name = "HypLoRA" if given.get("adapter") == "hyplora" else "LoRA"
+        lora = f", {name} rank {given['rank']}" if given else ""
         rows += [
             ("backbone", f"{facts['backbone']} ({facts['architecture']}{lora})"),
             ("layers", ", ".join(map(str, facts["layers"])) + _pooling(facts)),

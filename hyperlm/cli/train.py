@@ -122,6 +122,14 @@ def train(
         int | None,
         _model("Train low-rank adapters of this rank instead of all weights.", metavar="RANK"),
     ] = _ONE.lora,
+    adapter: Annotated[
+        str,
+        _model(
+            "Kind of the adapters; the update of hyplora passes through hyperbolic space and "
+            "cannot be merged.",
+            metavar="lora|hyplora",
+        ),
+    ] = _ONE.adapter,
     freeze: Annotated[
         bool, _model("Train the head alone, on features computed once.", "--freeze")
     ] = _ONE.freeze,
@@ -352,7 +360,8 @@ def _summary(options: TrainingOptions, model: "Model", bundle: "DataBundle", con
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     precision = str(resolve_precision(options.precision, device)).removeprefix("torch.")
     total = sum(p.numel() for p in model.parameters())
-    how = f", LoRA rank {options.lora}" if options.lora else ", frozen" if options.freeze else ""
+    name = "HypLoRA" if options.adapter == "hyplora" else "LoRA"
+    how = f", {name} rank {options.lora}" if options.lora else ", frozen" if options.freeze else ""
     pairs(
         [
             ("texts", f"{counts} ({bundle.source['name']})"),

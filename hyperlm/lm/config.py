@@ -24,7 +24,7 @@ class HierarchicalLMConfig(PreTrainedConfig):
         layers: backbone layer of each level, coarse to fine, counted from 1.
         pooling: ``mean`` or ``last``.
         head: keyword arguments of the head, ``{"kind": "points" | "linear", ...}``.
-        lora: keyword arguments of the low-rank adapters, or ``None``.
+        lora: keyword arguments of :func:`~hyperlm.lm.lora.inject_lora`, or ``None``.
         level_names: names of the levels, for tables.
         max_length: longest text in tokens; longer ones are truncated.
     """

@@ -12,6 +12,8 @@ from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from hyperlm.errors import OptionError
+from hyperlm.lm.hyplora import HypLoraLinear
+from hyperlm.options import ADAPTERS
 
 __all__ = ["inject_lora", "lora_targets", "merge_lora"]
 
@@ -42,11 +44,21 @@ def lora_targets(backbone: PreTrainedModel) -> list[str]:
 
 
 def inject_lora(
-    backbone: PreTrainedModel, *, rank: int, alpha: int | None = None, dropout: float = 0.05
+    backbone: PreTrainedModel,
+    *,
+    rank: int,
+    alpha: int | None = None,
+    dropout: float = 0.05,
+    adapter: str = "lora",
 ) -> None:
-    """Freeze the backbone and add trainable rank-``rank`` adapters to it, in place."""
+    """Freeze the backbone and add trainable rank-``rank`` adapters to it, in place.
+
+    ``adapter`` is ``lora`` or ``hyplora``; for the latter see :mod:`hyperlm.lm.hyplora`.
+    """
     if rank < 1:
         raise OptionError(f"--lora {rank}: the rank must be at least 1; 8 to 32 are usual.")
+    if adapter not in ADAPTERS:
+        raise OptionError(f"--adapter {adapter!r} is unknown; choose one of {', '.join(ADAPTERS)}.")
     targets = lora_targets(backbone)
     options: dict[str, Any] = {
         "r": rank,
@@ -56,13 +68,21 @@ def inject_lora(
         # GPT-2 stores its linear maps transposed.
         "fan_in_fan_out": any(isinstance(backbone.get_submodule(t), Conv1D) for t in targets),
     }
-    inject_adapter_in_model(LoraConfig(**options), backbone)
+    config = LoraConfig(**options)
+    if adapter == "hyplora":
+        # The way peft documents for layers of one's own, its leading underscore notwithstanding.
+        config._register_custom_module({nn.Linear: HypLoraLinear, Conv1D: HypLoraLinear})
+    inject_adapter_in_model(config, backbone)
     for name, parameter in backbone.named_parameters():
         parameter.requires_grad = "lora_" in name
 
 
 def merge_lora(backbone: PreTrainedModel) -> None:
-    """Add the low-rank update to each adapted weight and take the adapters out, in place."""
+    """Add the low-rank update to each adapted weight and take the adapters out, in place.
+
+    Raises:
+        ModelError: the adapters are hyperbolic; nothing has changed then.
+    """
     for name, module in list(backbone.named_modules()):
         if isinstance(module, BaseTunerLayer):
             module.merge()
