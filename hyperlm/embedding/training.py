@@ -27,7 +27,6 @@ from hyperlm.taxonomy import Taxonomy
 
 __all__ = ["EmbeddingOptions", "EmbeddingTrainer", "embed"]
 
-FALSE_EACH_WAY = 5  # corrupted children and parents per cone pair: ten, as Ganea et al. 2018
 FINAL_RATE = 0.01  # of the learning rate, where the cosine ends
 
 
@@ -47,6 +46,11 @@ class EmbeddingOptions:
         learning_rate: Riemannian length of a step, times sqrt(c).
         burn_in: First epochs, at a tenth of the learning rate.
         temperature: Factor on distances in the softmax.
+        margin: Radians that false pairs are to lie outside the cone; at most pi.
+        false_parents: Corrupted parents for each pair of the cones' loss.
+        false_children: Corrupted children likewise. Only for a closure that is fully known: where
+            pairs are held out, those of a node with many descendants are most of what is left to
+            draw, and are pushed out as hard as the known ones are pulled in.
         seed: Of everything drawn.
     """
 
@@ -61,6 +65,9 @@ class EmbeddingOptions:
     learning_rate: float = 1.0
     burn_in: int = 0
     temperature: float = 2.0
+    margin: float = 0.01
+    false_parents: int = 5
+    false_children: int = 5
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -74,15 +81,18 @@ class EmbeddingOptions:
                     f"{name} = {getattr(self, name)!r} is unknown; choose {', '.join(allowed)}."
                 )
         least = {"dim": 2, "epochs": 0, "negatives": 1, "burn_in": 0, "seed": 0}
+        least |= {"false_parents": 0, "false_children": 0}
         for name, smallest in least.items():
             if getattr(self, name) < smallest:
                 raise OptionError(f"{name} = {getattr(self, name)}: at least {smallest} is needed.")
         if self.batch_size is not None and self.batch_size < 1:
             raise OptionError(f"batch_size = {self.batch_size}: at least 1 is needed.")
-        for name in ("curvature", "learning_rate", "temperature"):
+        for name in ("curvature", "learning_rate", "temperature", "margin"):
             value = getattr(self, name)
             if not (value > 0 and math.isfinite(value)):
                 raise OptionError(f"{name} = {value} must be positive and finite.")
+        if self.margin > math.pi:
+            raise OptionError(f"margin = {self.margin}: no angle is larger than pi.")
 
 
 class EmbeddingTrainer:
@@ -170,7 +180,9 @@ class EmbeddingTrainer:
             loss = loss + self._distance_loss(u, nodes, owner, ancestor, negatives, weight)
         if by_cones:
             parts = (ancestor, child, false_parent, false_child)
-            loss = loss + cone_pairs_loss(*(u[self._at(part)] for part in parts))
+            loss = loss + cone_pairs_loss(
+                *(u[self._at(part)] for part in parts), margin=self.options.margin
+            )
         loss.backward()
         self.points.grad = torch.sparse_coo_tensor(
             index[None], u.grad, self.points.shape, is_coalesced=True, check_invariants=False
@@ -185,11 +197,13 @@ class EmbeddingTrainer:
     def _corrupted(
         self, ancestor: NDArray[np.int64], child: NDArray[np.int64]
     ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """False (parent, child) pairs for every true one, half of them corrupted at either end."""
-        down = self._false.false_children(ancestor, FALSE_EACH_WAY)
-        up = self._false.false_parents(child, FALSE_EACH_WAY)
-        parent = np.concatenate([np.repeat(ancestor, FALSE_EACH_WAY), up.ravel()])
-        below = np.concatenate([down.ravel(), np.repeat(child, FALSE_EACH_WAY)])
+        """False (parent, child) pairs for every true one, corrupted at one end."""
+        downward, upward = self.options.false_children, self.options.false_parents
+        none = np.empty(0, dtype=np.int64)
+        down = self._false.false_children(ancestor, downward) if downward else none
+        up = self._false.false_parents(child, upward) if upward else none
+        parent = np.concatenate([np.repeat(ancestor, downward), up.ravel()])
+        below = np.concatenate([down.ravel(), np.repeat(child, upward)])
         exists = (parent >= 0) & (below >= 0)  # an ancestor of all nodes has no false child
         return parent[exists], below[exists]
 
