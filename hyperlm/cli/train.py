@@ -337,6 +337,11 @@ def _run(
             f"The run is in {folder}, a picture of its label tree in {folder / 'labels.png'}.",
             f'Next:  hyperlm predict {folder} --text "..."',
             f"       hyperlm evaluate {folder} --data TABLE",
+            *(
+                [f"       hyperlm serve {folder}        (a page to explore the labels)"]
+                if options.answer == "points"
+                else []
+            ),
         )
         for line in lines:
             typer.echo(line, err=json)
