@@ -13,6 +13,7 @@ takes about ten minutes a run on two CPU cores; a run that is done is kept in --
 import argparse
 import csv
 import json
+import random
 import shlex
 import subprocess
 import sys
@@ -40,14 +41,16 @@ def main() -> None:
         for split in ("train", "val")
         for gold in bundle.gold(split)
     ]
-    order = np.random.default_rng(7).permutation(len(texts))
+    order = list(range(len(texts)))
+    random.Random(7).shuffle(order)
     right: dict[str, list[np.ndarray]] = {"first": [], "second": []}
-    for fold, held in enumerate(np.array_split(order, 4)[: args.folds]):
+    for fold, part in enumerate(np.array_split(order, 4)[: args.folds]):
+        held = part.tolist()
         folder = args.folder / f"fold{fold}"
         folder.mkdir(parents=True, exist_ok=True)
-        inside = set(held.tolist())
-        rest = [row for row in order.tolist() if row not in inside]
-        for name, rows in (("train", rest), ("val", held.tolist()), ("test", held.tolist())):
+        inside = set(held)
+        rest = [row for row in order if row not in inside]
+        for name, rows in (("train", rest), ("val", held), ("test", held)):
             write_rows(folder / f"{name}.csv", texts, paths, rows)
         gold = [paths[row] for row in held]
         for arm in right:
