@@ -509,7 +509,8 @@ def test_the_report_tells_of_starts(tmp_path):
     report.write_report(results, tmp_path / "results.md")
     text = (tmp_path / "results.md").read_text(encoding="utf-8")
     assert "## Where node points start" in text
-    assert "names +0.0, no difference found" in text
+    assert "Against the random start, paired:" in text
+    assert "- everywhere else: no difference found." in text
     assert "Geometry against geometry" not in text
 
 

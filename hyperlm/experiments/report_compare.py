@@ -8,14 +8,12 @@ from hyperlm.experiments.compare_geometries import NAME, arms_of, question
 from hyperlm.experiments.markdown import figure, gathered, signed, spread, table
 from hyperlm.experiments.quantities import Quantity, interval, quantities
 from hyperlm.experiments.results import Record, ResultsFile
-from hyperlm.experiments.statistics import Difference
+from hyperlm.experiments.statistics import BETTER, NO_DIFFERENCE, Difference
 from hyperlm.viz.curves import Panel, curves_figure
 from hyperlm.viz.save import save_figure
 
 __all__ = ["section"]
 
-# Ends of verdicts, see statistics.verdict.
-_SURE, _NONE = "is better", "no difference found"
 _PAIRS = (("poincare", "linear"), ("poincare", "euclidean"), ("euclidean", "linear"))
 Arms = dict[tuple[str, int], list[Record]]
 
@@ -142,7 +140,7 @@ def _differences(
     cells = dict.fromkeys(dims, "-")
     for at, difference, words in found:
         shown = signed(difference.over_seeds.mean, kind)
-        cells[at] = f"**{shown}**" if words.endswith(_SURE) else shown
+        cells[at] = f"**{shown}**" if words.endswith(BETTER) else shown
     return list(cells.values())
 
 
@@ -151,12 +149,12 @@ def _sentences(
 ) -> list[str]:
     lines = []
     for kind in kinds:
-        told = [answer for answer in found[kind.name] if answer[2] != _NONE]
+        told = [answer for answer in found[kind.name] if answer[2] != NO_DIFFERENCE]
         if told:
             lines.append(f"- {kind.title}: {gathered(told, kind)}")
     if not lines:
-        return [f"Verdict: no difference found between {pair}, in any figure."]
-    return ["\n".join([*lines, "- everywhere else: no difference found."])]
+        return [f"Verdict: {NO_DIFFERENCE} between {pair}, in any figure."]
+    return ["\n".join([*lines, f"- everywhere else: {NO_DIFFERENCE}."])]
 
 
 def _isometry(arms: Arms, kinds: Sequence[Quantity]) -> list[str]:
@@ -178,11 +176,17 @@ def _isometry(arms: Arms, kinds: Sequence[Quantity]) -> list[str]:
 
 def _draw(arms: Arms, kinds: Sequence[Quantity], path: Path) -> None:
     shown = [kind for kind in kinds if kind.name in ("path", "raw cons.", "severity", "ECE")]
+    # One curve would cover the other.
+    hidden = {"poincare", "lorentz"} <= {arm for arm, _ in arms}
     panels = []
     for kind in shown:
         series: dict[str, list[tuple[float, float, float, float]]] = {}
         for (arm, dim), records in arms.items():
+            if hidden and arm == "lorentz":
+                continue
             at = interval(records, kind, "test")
             series.setdefault(arm, []).append((dim, at.mean, at.low, at.high))
         panels.append(Panel(kind.title, "percent" if kind.percent else "edges", series))
-    save_figure(curves_figure(panels, x_label="dimension d"), path)
+    notes = ["Lorentz points, which are the ball in other coordinates, stand in the tables."]
+    figure_ = curves_figure(panels, x_label="dimension d", notes=notes if hidden else ())
+    save_figure(figure_, path)

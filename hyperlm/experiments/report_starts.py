@@ -6,7 +6,7 @@ from hyperlm.experiments.markdown import signed, spread, table
 from hyperlm.experiments.quantities import difference, interval, quantities
 from hyperlm.experiments.results import ResultsFile
 from hyperlm.experiments.starts import NAME, SHARES, arms_of
-from hyperlm.experiments.statistics import holm, verdict
+from hyperlm.experiments.statistics import NO_DIFFERENCE, holm, verdict
 
 __all__ = ["section"]
 
@@ -41,9 +41,9 @@ def section(results: ResultsFile, images: Path) -> list[str]:
                 found = [difference(arms[arm], arms[_BASE], kind, "test") for arm in others]
                 seeds = holm([d.p_seeds for d in found])
                 texts = holm([float("nan") if d.p_texts is None else d.p_texts for d in found])
-                said = [
-                    f"{arm} {signed(d.over_seeds.mean, kind)}, "
-                    + verdict(
+                said = []
+                for arm, d, p_seeds, p_texts in zip(others, found, seeds, texts, strict=True):
+                    words = verdict(
                         d,
                         first=arm,
                         second=_BASE,
@@ -51,10 +51,13 @@ def section(results: ResultsFile, images: Path) -> list[str]:
                         p_seeds=p_seeds,
                         p_texts=None if d.p_texts is None else p_texts,
                     )
-                    for arm, d, p_seeds, p_texts in zip(others, found, seeds, texts, strict=True)
-                ]
-                lines.append(f"- {kind.title}, against the random start: {'; '.join(said)}.")
-            parts.append("\n".join(lines))
+                    if words != NO_DIFFERENCE:
+                        said.append(f"{arm} {signed(d.over_seeds.mean, kind)}, {words}")
+                if said:
+                    lines.append(f"- {kind.title}: {'; '.join(said)}.")
+            if _BASE in arms and len(arms) > 1:
+                parts.append(f"Against the {_BASE} start, paired:")
+                parts.append("\n".join([*lines, f"- everywhere else: {NO_DIFFERENCE}."]))
     if not parts:
         return []
     head = [

@@ -15,10 +15,22 @@ from scipy import stats
 
 from hyperlm.errors import OptionError
 
-__all__ = ["Difference", "Interval", "compare", "holm", "mean_interval", "verdict"]
+__all__ = [
+    "BETTER",
+    "NO_DIFFERENCE",
+    "Difference",
+    "Interval",
+    "compare",
+    "holm",
+    "mean_interval",
+    "verdict",
+]
 
 LEVEL = 0.95
 _ALPHA = 1 - LEVEL
+
+# Verdicts that the report looks for.
+NO_DIFFERENCE, BETTER = "no difference found", "is better"
 
 
 @dataclass(frozen=True)
@@ -124,12 +136,12 @@ def verdict(
     if difference.over_seeds.count < 2 or math.isnan(seeds):
         return "no verdict: one seed alone"
     if not seeds < _ALPHA:
-        return "no difference found"
+        return NO_DIFFERENCE
     ahead = (difference.over_seeds.mean > 0) == higher_is_better
     winner = first if ahead else second
     if texts is not None and not texts < _ALPHA:
         return f"{winner} is ahead over seeds, but the texts are too few to say so"
-    return f"{winner} is better"
+    return f"{winner} {BETTER}"
 
 
 def _paired_p(differences: np.ndarray) -> float:
