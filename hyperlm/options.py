@@ -8,7 +8,7 @@ from typing import Any
 
 from hyperlm.errors import ModelError, OptionError
 
-__all__ = ["ADAPTERS", "PRECISIONS", "TrainingOptions"]
+__all__ = ["ADAPTERS", "PRECISIONS", "TrainingOptions", "head_arguments"]
 
 ADAPTERS = ("lora", "hyplora")
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
@@ -17,6 +17,11 @@ _OF_POINTS = (
     "pooling", "head", "geometry", "dim", "curvature", "learn_curvature", "coordinates", "init",
     "loss", "cone_weight", "cone_pairs", "text_cone_weight", "dropout", "point_learning_rate",
     "freeze",
+)  # fmt: skip
+_OF_HEADS = ("dim", "loss", "dropout", "seed")
+_OF_POINT_HEADS = (
+    "geometry", "curvature", "learn_curvature", "coordinates", "init", "cone_weight", "cone_pairs",
+    "text_cone_weight",
 )  # fmt: skip
 _OF_WORDS = ("speakers", "level_weights", "packed")
 
@@ -191,26 +196,7 @@ class TrainingOptions:
 
     def head_options(self) -> dict[str, Any]:
         """Keyword arguments for :func:`hyperlm.heads.build_head`."""
-        common: dict[str, Any] = {
-            "kind": self.head,
-            "dim": self.dim,
-            "loss": self.loss,
-            "dropout": self.dropout,
-            "seed": self.seed,
-        }
-        if self.head == "linear":
-            return common
-        return common | {
-            "geometry": self.geometry,
-            "curvature": self.curvature,
-            "learn_curvature": self.learn_curvature,
-            "coordinates": self.coordinates,
-            # Label names are seen through the backbone, so they replace a tree start later.
-            "init": "tree" if self.init == "names" else self.init,
-            "cone_weight": self.cone_weight,
-            "cone_pairs": self.cone_pairs,
-            "text_cone_weight": self.text_cone_weight,
-        }
+        return head_arguments(self)
 
     def command(self, output: str | Path) -> str:
         """The command line that repeats a run, naming what differs from the defaults."""
@@ -256,6 +242,23 @@ class TrainingOptions:
                 f"{path}: no readable options of a training run ({error}). "
                 "Give the folder that 'hyperlm train --output' wrote."
             ) from error
+
+
+def head_arguments(settings: Any, *further: str) -> dict[str, Any]:
+    """Keyword arguments for :func:`hyperlm.heads.build_head` from an object's settings.
+
+    Args:
+        settings: with the fields that :class:`TrainingOptions` has for a head.
+        further: names of more fields, that only a head of points takes.
+    """
+    arguments = {"kind": settings.head} | {name: getattr(settings, name) for name in _OF_HEADS}
+    if settings.head == "linear":
+        return arguments
+    arguments |= {name: getattr(settings, name) for name in (*_OF_POINT_HEADS, *further)}
+    if settings.init == "names":
+        # Label names are seen through the backbone, so they replace a tree start later.
+        arguments["init"] = "tree"
+    return arguments
 
 
 def _flag(name: str) -> str:

@@ -6,7 +6,6 @@ decoded paths, and a log of what the geometry does.
 """
 
 import functools
-import os
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,24 +15,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils.data import Sampler
-from transformers import (
-    EarlyStoppingCallback,
-    EvalPrediction,
-    Trainer,
-    TrainerCallback,
-    TrainingArguments,
-    set_seed,
-)
-from transformers.integrations.integration_utils import (
-    TensorBoardCallback,
-    get_available_reporting_integrations,
-)
-from transformers.trainer_callback import PrinterCallback, ProgressCallback
+from transformers import EvalPrediction, Trainer, TrainerCallback, set_seed
 
-from hyperlm.checkpoints import epochs_if_stopped_early, last_checkpoint, relocate
 from hyperlm.data import DataBundle
 from hyperlm.decoding import Loss, decode
-from hyperlm.errors import CurvatureWarning, OptionError
+from hyperlm.errors import CurvatureWarning
 from hyperlm.heads import HyperbolicHead
 from hyperlm.heads.cone_loss import ConeLoss
 from hyperlm.heads.hyperbolic import CURVATURE_BOUNDS
@@ -42,7 +28,6 @@ from hyperlm.lm import HierarchicalLM
 from hyperlm.lm.batches import (
     Collator,
     EncodedTexts,
-    LengthGroupedSampler,
     pooled_features,
     tokenise,
 )
@@ -50,7 +35,15 @@ from hyperlm.lm.hyplora import curvature_log
 from hyperlm.metrics import path_accuracy
 from hyperlm.optim import build_optimizer, clip_gradients
 from hyperlm.options import TrainingOptions
-from hyperlm.progress import TrainingProgress
+from hyperlm.training_setup import (
+    checkpoint_to_resume,
+    prepare_backbone,
+    resolve_precision,
+    run_trainer,
+    shared_callbacks,
+    train_sampler,
+    training_arguments,
+)
 
 __all__ = [
     "HierarchicalTrainer",
@@ -94,11 +87,7 @@ class HierarchicalTrainer(Trainer):
         dataset = self.train_dataset if train_dataset is None else train_dataset
         if not isinstance(dataset, EncodedTexts):
             raise TypeError(f"train_dataset is a {type(dataset).__name__}, not EncodedTexts.")
-        return LengthGroupedSampler(
-            dataset.lengths,
-            self.args.train_batch_size * self.args.gradient_accumulation_steps,
-            self.args.seed,
-        )
+        return train_sampler(dataset.lengths, self.args)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         model = self.accelerator.unwrap_model(self.model)
@@ -140,25 +129,6 @@ def _geometry_log(head: HyperbolicHead) -> dict[str, float]:
     return figures
 
 
-def resolve_precision(precision: str, device: torch.device) -> torch.dtype:
-    """The dtype the backbone computes in; ``auto`` is bf16 where the hardware multiplies in it."""
-    if precision == "fp32":
-        return torch.float32
-    if precision == "fp16":
-        if device.type == "cpu":
-            raise OptionError("--precision fp16 needs a GPU; on a CPU use fp32, bf16 or auto.")
-        return torch.float16
-    if precision == "bf16":
-        return torch.bfloat16
-    if device.type == "cuda":
-        return torch.bfloat16 if torch.cuda.is_bf16_supported(False) else torch.float32
-    if device.type == "cpu":
-        # Without these instructions bf16 is emulated and slower than float32.
-        has = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-        return torch.bfloat16 if has else torch.float32
-    return torch.float32
-
-
 def encode(
     model: HierarchicalLM,
     texts: Sequence[str],
@@ -191,16 +161,15 @@ def fit(
         folder: run folder; checkpoints go to ``folder/checkpoints``, the log to
             ``folder/train_log.jsonl``.
         resume: continue from the last checkpoint in ``folder``.
+    Raises:
+        OptionError: ``resume`` without a checkpoint.
     """
     arguments = training_arguments(options, folder, has_val=bundle.val is not None)
+    checkpoint = checkpoint_to_resume(folder, arguments) if resume else None
     precision = resolve_precision(options.precision, arguments.device)
-    model.to(arguments.device)  # type: ignore[arg-type]  # a wrapper hides the signature
+    prepare_backbone(model, options, arguments)
     if options.freeze:
         model.freeze_backbone()
-    if options.gradient_checkpointing:
-        # Renamed in transformers 5; the old name warns.
-        name = "activation_checkpointing_enable"
-        getattr(model.backbone, name, model.backbone.gradient_checkpointing_enable)()
     sets: dict[str, EncodedTexts] = {}
     for split in ("train", "val"):
         part = getattr(bundle, split)
@@ -215,21 +184,9 @@ def fit(
             )
     several = any(len(ends) > 1 for part in sets.values() for ends in part.gold or [])
     has_val = "val" in sets
-    callbacks: list[Any] = [TrainingProgress(folder / "train_log.jsonl", show=progress)]
+    callbacks = shared_callbacks(options, folder, has_val=has_val, progress=progress)
     if isinstance(model.head, HyperbolicHead) and model.head.cone_loss is not None:
         callbacks.append(_PairsOfEpoch(model.head.cone_loss, options.seed))
-    checkpoint = last_checkpoint(folder) if resume else None
-    if resume and checkpoint is None:
-        raise OptionError(
-            f"--resume: {folder} has no checkpoint to continue from; one is written at the end of "
-            "each epoch. Start again with --overwrite."
-        )
-    if checkpoint is not None:
-        relocate(checkpoint)
-        # Patience ran out before the interruption: nothing is left to train.
-        arguments.num_train_epochs = epochs_if_stopped_early(checkpoint) or options.epochs
-    if options.patience and has_val:
-        callbacks.append(EarlyStoppingCallback(early_stopping_patience=options.patience))
     trainer = HierarchicalTrainer(
         options=options,
         model=model,
@@ -241,74 +198,8 @@ def fit(
         compute_metrics=functools.partial(_val_figures, model) if has_val else None,
         preprocess_logits_for_metrics=functools.partial(_decoded, model.head.loss_kind, model),
     )
-    for callback in trainer.callback_handler.callbacks:
-        # Its own choice lies among the checkpoints, which are deleted at the end.
-        if isinstance(callback, TensorBoardCallback) and callback.logging_dir is None:
-            callback.logging_dir = str(folder / "tensorboard")
-    # One bar and one log: ours.
-    trainer.remove_callback(ProgressCallback)
-    trainer.remove_callback(PrinterCallback)
-    trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
-    # Mixed precision has wrapped forward(); what is evaluated and saved answers in float32.
-    trainer.accelerator.unwrap_model(model, keep_fp32_wrapper=False)
+    run_trainer(trainer, folder, checkpoint)
     return trainer
-
-
-def _check_report_to(name: str) -> None:
-    there = ("none", "all", *sorted(get_available_reporting_integrations()))
-    if name not in there:
-        raise OptionError(
-            f"--report-to {name!r} is unknown, or its package is not installed; what can be used "
-            f"here is {', '.join(there)}. For TensorBoard: pip install tensorboard."
-        )
-
-
-def training_arguments(
-    options: TrainingOptions, folder: Path, *, has_val: bool
-) -> TrainingArguments:
-    """What the Trainer is told, the same for every kind of answer."""
-    _check_report_to(options.report_to)
-    probe = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    precision = resolve_precision(options.precision, probe)
-    strategy = "epoch" if has_val else "no"
-    launched = int(os.environ.get("WORLD_SIZE", "1")) > 1  # by torchrun or accelerate launch
-    return TrainingArguments(
-        output_dir=str(folder / "checkpoints"),
-        num_train_epochs=options.epochs,
-        per_device_train_batch_size=options.batch_size,
-        per_device_eval_batch_size=2 * options.batch_size,
-        gradient_accumulation_steps=options.accumulate,
-        learning_rate=options.learning_rate,
-        weight_decay=options.weight_decay,
-        warmup_steps=options.warmup,
-        lr_scheduler_type="linear",
-        max_grad_norm=options.max_grad_norm,
-        bf16=precision == torch.bfloat16 and not options.freeze,
-        fp16=precision == torch.float16 and not options.freeze,
-        use_cpu=probe.type == "cpu",
-        ddp_backend="gloo" if probe.type == "cpu" and launched else None,
-        # Poolers and the layers above the last tap have no gradient; a head uses all it has.
-        ddp_find_unused_parameters=not options.freeze,
-        eval_strategy=strategy,
-        save_strategy="epoch",
-        # The last beside the best: a run stopped after its last epoch then has nothing to repeat.
-        save_total_limit=2,
-        load_best_model_at_end=has_val,
-        # Patience counts on where it stood.
-        restore_callback_states_from_checkpoint=True,
-        metric_for_best_model="eval_path_accuracy" if has_val else None,
-        greater_is_better=True if has_val else None,
-        logging_strategy="steps",
-        logging_steps=10,
-        logging_nan_inf_filter=False,
-        label_names=["targets"],
-        remove_unused_columns=False,
-        dataloader_pin_memory=probe.type == "cuda",
-        report_to=options.report_to,
-        disable_tqdm=True,
-        seed=options.seed,
-        data_seed=options.seed,
-    )
 
 
 def _decoded(loss: Loss, model: HierarchicalLM, outputs: Any, labels: Tensor) -> Tensor:

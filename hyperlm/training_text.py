@@ -12,21 +12,23 @@ import numpy as np
 import torch
 from torch import nn
 from torch.utils.data import Sampler
-from transformers import EarlyStoppingCallback, Trainer
-from transformers.integrations.integration_utils import TensorBoardCallback
-from transformers.trainer_callback import PrinterCallback, ProgressCallback
+from transformers import Trainer
 
-from hyperlm.checkpoints import epochs_if_stopped_early, last_checkpoint, relocate
 from hyperlm.data import DataBundle
 from hyperlm.errors import OptionError
-from hyperlm.lm.batches import LengthGroupedSampler
 from hyperlm.lm.decoder import HierarchicalDecoder
 from hyperlm.lm.hdlm import ExampleSet, SequenceCollator
 from hyperlm.lm.hyplora import curvature_log
 from hyperlm.metrics import path_accuracy
 from hyperlm.options import TrainingOptions
-from hyperlm.progress import TrainingProgress
-from hyperlm.training import training_arguments
+from hyperlm.training_setup import (
+    checkpoint_to_resume,
+    prepare_backbone,
+    run_trainer,
+    shared_callbacks,
+    train_sampler,
+    training_arguments,
+)
 
 __all__ = ["DecoderTrainer", "end_nodes", "fit_text"]
 
@@ -75,11 +77,7 @@ class DecoderTrainer(Trainer):
         dataset = self.train_dataset if train_dataset is None else train_dataset
         if not isinstance(dataset, ExampleSet):
             raise TypeError(f"train_dataset is a {type(dataset).__name__}, not an ExampleSet.")
-        return LengthGroupedSampler(
-            dataset.lengths,
-            self.args.train_batch_size * self.args.gradient_accumulation_steps,
-            self.args.seed,
-        )
+        return train_sampler(dataset.lengths, self.args)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         if "loss" in logs:
@@ -137,6 +135,8 @@ def fit_text(
         folder: run folder; checkpoints go to ``folder/checkpoints``, the log to
             ``folder/train_log.jsonl``.
         resume: continue from the last checkpoint in ``folder``.
+    Raises:
+        OptionError: ``resume`` without a checkpoint; ``packed`` with a recurrent model.
     """
     val = None
     if bundle.val is not None:
@@ -145,25 +145,15 @@ def fit_text(
         val = ([bundle.val.texts[row] for row in rows], [gold[row] for row in rows])
     arguments = training_arguments(options, folder, has_val=val is not None)
     arguments.label_names = ["levels"]
-    model.to(arguments.device)  # type: ignore[arg-type]  # a wrapper hides the signature
+    checkpoint = checkpoint_to_resume(folder, arguments) if resume else None
     if options.packed and not model.stack.can_pack:
         raise OptionError(
             f"--packed: {type(model.backbone).__name__} carries its state from one text of a row "
             "into the next. Leave the option out."
         )
-    if options.gradient_checkpointing:
-        name = "activation_checkpointing_enable"  # renamed in transformers 5; the old name warns
-        getattr(model.backbone, name, model.backbone.gradient_checkpointing_enable)()
+    prepare_backbone(model, options, arguments)
     train = bundle.split("train")
     examples = model.format.examples(train.texts, [list(e) for e in bundle.gold("train")])
-    callbacks: list[Any] = [TrainingProgress(folder / "train_log.jsonl", show=progress)]
-    checkpoint = last_checkpoint(folder) if resume else None
-    if checkpoint is not None:
-        relocate(checkpoint)
-        # Patience ran out before the interruption: nothing is left to train.
-        arguments.num_train_epochs = epochs_if_stopped_early(checkpoint) or options.epochs
-    if options.patience and val is not None:
-        callbacks.append(EarlyStoppingCallback(early_stopping_patience=options.patience))
     trainer = DecoderTrainer(
         options=options,
         val=val,
@@ -173,16 +163,7 @@ def fit_text(
         # The Trainer wants one where it is told to evaluate; evaluate() reads the texts instead.
         eval_dataset=ExampleSet(examples[:1]) if val is not None else None,
         data_collator=SequenceCollator(model.tokenizer.pad_token_id, packed=options.packed),
-        callbacks=callbacks,
+        callbacks=shared_callbacks(options, folder, has_val=val is not None, progress=progress),
     )
-    for callback in trainer.callback_handler.callbacks:
-        # Its own choice lies among the checkpoints, which are deleted at the end.
-        if isinstance(callback, TensorBoardCallback) and callback.logging_dir is None:
-            callback.logging_dir = str(folder / "tensorboard")
-    # One bar and one log: ours.
-    trainer.remove_callback(ProgressCallback)
-    trainer.remove_callback(PrinterCallback)
-    trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
-    # Mixed precision has wrapped forward(); what is evaluated and saved answers in float32.
-    trainer.accelerator.unwrap_model(model, keep_fp32_wrapper=False)
+    run_trainer(trainer, folder, checkpoint)
     return trainer

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 from browser import Tab
-from explorer_pages import browser, node_positions, open_page, page_of  # noqa: F401
+from explorer_pages import node_positions, open_page, page_of
 from numpy.typing import NDArray
 
 from hyperlm.manifolds import PoincareBall
@@ -24,11 +24,13 @@ from hyperlm.viz.disk import arc_circles
 from hyperlm.viz.layout import Layout, tree_layout
 from hyperlm.viz.rundata import taxonomy_data
 
+pytest_plugins = ["explorer_fixtures"]
+
 TINY = Taxonomy.from_paths([("a", "b"), ("a", "c")])
 
 
 @pytest.fixture(scope="module")
-def tab(browser, tmp_path_factory):  # noqa: F811
+def tab(browser, tmp_path_factory):
     run = taxonomy_data(TINY, title="tiny")
     return open_page(
         browser, page_of(run, tmp_path_factory.mktemp("geometry"), [tree_layout(TINY)])
@@ -191,7 +193,7 @@ def deep_layout() -> tuple[Taxonomy, NDArray[np.float64]]:
     return taxonomy, sarkar(taxonomy, 2, 5.0).numpy()
 
 
-def test_a_node_at_radius_35_opens_up_in_the_centre(browser, tmp_path):  # noqa: F811
+def test_a_node_at_radius_35_opens_up_in_the_centre(browser, tmp_path):
     taxonomy, tangents = deep_layout()
     assert np.linalg.norm(tangents, axis=1).max() > 33
     plan = Layout("tree", tangents, None, ("far out",))
@@ -221,7 +223,7 @@ _DISK = """(({ scene, canvas }) => {
 })(hyperlm.app)"""
 
 
-def test_dragging_far_into_the_tree_piles_up_no_error(browser, tmp_path):  # noqa: F811
+def test_dragging_far_into_the_tree_piles_up_no_error(browser, tmp_path):
     taxonomy, tangents = deep_layout()
     plan = Layout("tree", tangents, None, ("far out",))
     tab = open_page(browser, page_of(taxonomy_data(taxonomy, title="deep"), tmp_path, [plan]))

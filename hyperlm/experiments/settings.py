@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 from hyperlm.errors import DataError, OptionError
+from hyperlm.options import head_arguments
 
 __all__ = ["HeadRun"]
 
@@ -80,29 +81,7 @@ class HeadRun:
 
     def head_options(self) -> dict[str, Any]:
         """Keyword arguments for :func:`hyperlm.heads.build_head`."""
-        common: dict[str, Any] = {
-            "kind": self.head,
-            "dim": self.dim,
-            "loss": self.loss,
-            "dropout": self.dropout,
-            "seed": self.seed,
-        }
-        if self.head == "linear":
-            return common
-        # The start from names goes through the backbone and replaces a tree start afterwards.
-        return common | {
-            "geometry": self.geometry,
-            "curvature": self.curvature,
-            "learn_curvature": self.learn_curvature,
-            "coordinates": self.coordinates,
-            "init": "tree" if self.init == "names" else self.init,
-            "init_step": self.init_step,
-            "temperature": self.temperature,
-            "max_radius": self.max_radius,
-            "cone_weight": self.cone_weight,
-            "cone_pairs": self.cone_pairs,
-            "text_cone_weight": self.text_cone_weight,
-        }
+        return head_arguments(self, "init_step", "temperature", "max_radius")
 
     def shape(self) -> "HeadRun":
         """The run without what those trained together may differ in."""

@@ -7,37 +7,36 @@ After HdLM (arXiv 2507.12930): the tokens of level ``d`` are predicted from the 
 ``k_d`` through a copy of the final norm and the language head.
 """
 
-import copy
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, PreTrainedModel
+from transformers import PreTrainedModel
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 from transformers.utils.generic import ModelOutput
 
-from hyperlm.errors import HyperlmError, ModelError, OptionError
-from hyperlm.lm.backbone import (
-    load_tokenizer,
-    longest_input,
-    num_layers,
-    pooling_for,
-    resolve_backbone,
-    resolve_layers,
-)
+from hyperlm.errors import ModelError, OptionError
+from hyperlm.lm.backbone import load_tokenizer, longest_input, resolve_layers
+from hyperlm.lm.base import BackboneModel, backbone_settings
+from hyperlm.lm.hdlm.answers import Answer, Answers
 from hyperlm.lm.hdlm.config import HierarchicalDecoderConfig
 from hyperlm.lm.hdlm.format import SequenceFormat
 from hyperlm.lm.hdlm.grammar import Grammar
 from hyperlm.lm.hdlm.heads import LevelHead
+from hyperlm.lm.hdlm.loading import (
+    check_copied_head,
+    embedding_matrix,
+    load_causal,
+    probe,
+    refuse_encoder,
+)
 from hyperlm.lm.hdlm.search import Cost, Hypothesis, Sampling, search
 from hyperlm.lm.hdlm.stack import LayerStack
 from hyperlm.lm.hdlm.staged import Session
-from hyperlm.lm.lora import inject_lora, merge_lora
+from hyperlm.lm.hdlm.weights import check_weights, loss_weights
 from hyperlm.taxonomy import Taxonomy
 
 __all__ = ["Answer", "Answers", "HierarchicalDecoder", "HierarchicalDecoderOutput"]
@@ -58,45 +57,7 @@ class HierarchicalDecoderOutput(ModelOutput):
     logits: Tensor | None = None
 
 
-@dataclass(frozen=True)
-class Answer:
-    """One answer to one text.
-
-    Attributes:
-        words: what each level says; "" for a level with nothing to say.
-        nodes: label nodes from the top down.
-        probabilities: of each level, given those above it.
-        tokens: token ids of each level.
-    """
-
-    words: tuple[str, ...]
-    nodes: tuple[int, ...]
-    probabilities: tuple[float, ...]
-    tokens: tuple[tuple[int, ...], ...]
-
-    @property
-    def probability(self) -> float:
-        """Of the whole answer."""
-        return math.prod(self.probabilities)
-
-
-@dataclass(frozen=True)
-class Answers:
-    """Answers to a batch.
-
-    Attributes:
-        best: answers of each text, best first.
-        certain: for each text how many of its answers, from the best on, are surely the best there
-            are: nothing the search left out can be more probable.
-        cost: blocks and seconds that it took.
-    """
-
-    best: list[list[Answer]]
-    certain: list[int]
-    cost: Cost
-
-
-class HierarchicalDecoder(PreTrainedModel):
+class HierarchicalDecoder(BackboneModel):
     """A bare decoder and one language head per level, each on the layer that speaks the level.
 
     Build it with :meth:`from_backbone`, load it with :meth:`from_pretrained`; saving and sharing
@@ -104,23 +65,13 @@ class HierarchicalDecoder(PreTrainedModel):
     """
 
     config_class = HierarchicalDecoderConfig
-    base_model_prefix = "backbone"
-    main_input_name = "input_ids"
-    _supports_sdpa = True
-    _supports_flash_attn = True
-    _supports_attention_backend = True
-    supports_gradient_checkpointing = True
-    tokenizer: PreTrainedTokenizerBase
+    config: HierarchicalDecoderConfig
 
     def __init__(
         self, config: HierarchicalDecoderConfig, backbone: PreTrainedModel | None = None
     ) -> None:
-        super().__init__(config)
-        self.taxonomy = config.tree()
-        self.backbone = (
-            AutoModel.from_config(config.backbone_config) if backbone is None else backbone
-        )
-        _refuse_encoder(self.backbone.config)
+        super().__init__(config, backbone)
+        refuse_encoder(self.backbone.config)
         self.stack = LayerStack(self.backbone)
         labels = self.taxonomy.num_levels if self.taxonomy is not None else 0
         self.num_levels = labels + config.text_levels
@@ -128,8 +79,8 @@ class HierarchicalDecoder(PreTrainedModel):
             config.layers or [], num_levels=self.num_levels, available=self.stack.depth
         )
         if config.weights is not None:
-            _check_weights(config.weights, self.num_levels)
-        vocabulary, width = _matrix(self.backbone).shape
+            check_weights(config.weights, self.num_levels)
+        vocabulary, width = embedding_matrix(self.backbone).shape
         kind = {"kind": "tied"} | (config.heads or {})
         shape = self.backbone.config.get_text_config()
         # A matrix of the model's own, where it is not that of the embedding.
@@ -145,10 +96,7 @@ class HierarchicalDecoder(PreTrainedModel):
             nn.Parameter(torch.zeros(self.num_levels)) if config.weights is None else None
         )
         self.post_init()
-        if config.lora:
-            # After post_init(), which would fill the zeros that adapters start from with noise.
-            inject_lora(self.backbone, **config.lora)
-            self._freeze_beside_adapters()
+        self._mark_parameters()
 
     @classmethod
     def from_backbone(
@@ -183,7 +131,7 @@ class HierarchicalDecoder(PreTrainedModel):
             OptionError: an option out of range; a model that cannot be loaded.
             ModelError: a model that is no causal decoder, or has a head this cannot copy.
         """
-        full = _load_causal(name)
+        full = load_causal(name)
         tokenizer = load_tokenizer(name)
         backbone: Any = full.base_model
         output = full.get_output_embeddings()
@@ -191,113 +139,64 @@ class HierarchicalDecoder(PreTrainedModel):
             raise ModelError(f"{name}: {type(full).__name__} has no language head to copy.")
         levels = (taxonomy.num_levels if taxonomy is not None else 0) + text_levels
         shape = backbone.config.get_text_config()
-        shape.tie_word_embeddings = output.weight is _matrix(backbone)
+        shape.tie_word_embeddings = output.weight is embedding_matrix(backbone)
         config = HierarchicalDecoderConfig(
-            # A copy: building the outer model resets the attention choice of its own.
-            backbone_config=copy.deepcopy(backbone.config),
-            backbone_name=name,
+            **backbone_settings(name, backbone, layers=layers, num_levels=levels, lora=lora),
             taxonomy=taxonomy.to_dict() if taxonomy is not None else None,
             text_levels=text_levels,
-            layers=list(
-                resolve_layers(layers, num_levels=levels, available=num_layers(backbone.config))
-            ),
             heads={"kind": heads}
             | ({"rank": head_rank} if heads == "lora" else {})
             | ({"bias": True} if output.bias is not None else {}),
-            lora=dict(lora) if lora else None,
-            weights=_weights(weights, levels),
+            weights=loss_weights(weights, levels),
             max_length=max_length,
             max_text_tokens=max_text_tokens,
             cue=cue,
             level_names=list(level_names) if level_names else None,
         )
-        SequenceFormat(
-            tokenizer,
-            taxonomy,
-            text_levels=text_levels,
-            max_length=max_length,
-            context=longest_input(backbone),
-            max_text_tokens=max_text_tokens,
-            cue=cue,
-        )
-        expected = _probe(full)
+        _format(config, tokenizer, taxonomy, backbone)  # refuses what does not fit, before the work
+        expected = probe(full)
         model = cls(config, backbone=backbone)
         model.tokenizer = tokenizer
-        with torch.no_grad():
-            if model.unembedding is not None:
-                model.unembedding.weight.copy_(output.weight)
-                if output.bias is not None:
-                    model.unembedding.bias.copy_(output.bias)
-            for head in model.head:
-                assert isinstance(head, LevelHead)
-                head.copy_from(output.weight, output.bias)
-        model._check_head(expected, name)
-        return model
+        model._copy_head(output)
+        training = model.training
+        check_copied_head(
+            model.eval().stack, lambda states: model.level_logits(1, states), expected, name
+        )
+        return model.train(training)
 
     @torch.no_grad()
-    def _check_head(self, expected: Tensor, name: str) -> None:
-        """The copied head on the last layer must say what the model itself says."""
-        training = self.training
-        self.eval()
-        top = self.stack.depth
-        ids = _PROBE.to(self.device)
-        states = self.stack.run(0, top, input_ids=ids, attention_mask=torch.ones_like(ids))[top]
-        logits = self.level_logits(1, states)
-        self.train(training)
-        if not torch.allclose(logits, expected, rtol=1e-3, atol=1e-3):
-            raise ModelError(
-                f"{name}: {type(self.backbone).__name__} does more between its last layer and its "
-                "scores than a norm and a matrix, so a copied head on another layer would not say "
-                "what the model says. Use another model, for example of the Llama, Qwen, Mistral, "
-                "GPT-2 or Mamba families."
-            )
+    def _copy_head(self, output: nn.Module) -> None:
+        """Begin every level with the backbone's own language head."""
+        weight: Any = output.weight
+        bias: Any = output.bias
+        if self.unembedding is not None:
+            self.unembedding.weight.copy_(weight)
+            if bias is not None:
+                self.unembedding.bias.copy_(bias)
+        for head in self.head:
+            assert isinstance(head, LevelHead)
+            head.copy_from(weight, bias)
 
     def _init_weights(self, module: nn.Module) -> None:
         # The backbone initialises itself when it is built; only a head can be missing its weights.
         if isinstance(module, LevelHead):
             module.reset_parameters()
 
-    @classmethod
-    def from_pretrained(cls, *args: Any, **kwargs: Any) -> Any:
-        """As everywhere in the ecosystem; nothing is unpickled."""
-        kwargs.setdefault("use_safetensors", True)
-        loaded: Any = super().from_pretrained(*args, **kwargs)
-        model = loaded[0] if isinstance(loaded, tuple) else loaded
-        if model.config.lora:
-            model._freeze_beside_adapters()  # loading makes every weight trainable
-        return loaded
-
-    def _freeze_beside_adapters(self) -> None:
-        """Leave adapters, heads and loss weights to train."""
+    def _mark_parameters(self) -> None:
+        """Beside adapters, leave heads and loss weights to train, not the backbone."""
+        if not self.config.lora:
+            return
         for name, parameter in self.backbone.named_parameters():
             parameter.requires_grad = "lora_" in name
         if self.unembedding is not None:
             self.unembedding.requires_grad_(False)
 
-    def get_input_embeddings(self) -> nn.Module:
-        return self.backbone.get_input_embeddings()
-
-    def merge_lora(self) -> "HierarchicalDecoder":
-        """Fold the adapters into the backbone's weights; the model is then one without LoRA."""
-        if not self.config.lora:
-            raise ModelError("merge_lora(): this model has no LoRA adapters to merge.")
-        merge_lora(self.backbone)
-        self.config.lora = None
-        return self
-
     @property
     def format(self) -> SequenceFormat:
         """How texts and answers are written as tokens; needs ``tokenizer``."""
         if "_format" not in self.__dict__:
-            config = self.config
-            self.__dict__["_format"] = SequenceFormat(
-                self.tokenizer,
-                self.taxonomy,
-                text_levels=config.text_levels,
-                max_length=config.max_length,
-                context=longest_input(self.backbone),
-                max_text_tokens=config.max_text_tokens,
-                cue=config.cue,
+            self.__dict__["_format"] = _format(
+                self.config, self.tokenizer, self.taxonomy, self.backbone
             )
         form: SequenceFormat = self.__dict__["_format"]
         return form
@@ -310,7 +209,7 @@ class HierarchicalDecoder(PreTrainedModel):
             tokens: ``(U,)``, to score only these.
         """
         own = self.unembedding
-        matrix = _matrix(self.backbone) if own is None else own.weight
+        matrix = embedding_matrix(self.backbone) if own is None else own.weight
         scores: Tensor = self.head[level - 1](
             states, matrix, None if own is None else own.bias, tokens
         )
@@ -409,104 +308,21 @@ class HierarchicalDecoder(PreTrainedModel):
             sampling=sampling,
             watch=watch,
         )
-        best = [[self._said(h) for h in of_text] for of_text in found]
-        # A drawn answer is the best of nothing.
-        certain = [
-            0 if sampling is not None else sum(h.log_prob >= bound for h in of_text)
-            for of_text, bound in zip(found, left_out, strict=True)
-        ]
-        return Answers(best, certain, cost)
-
-    def _said(self, hypothesis: Hypothesis) -> Answer:
-        return Answer(
-            words=tuple(self.format.words(tokens) for tokens in hypothesis.tokens),
-            nodes=tuple(hypothesis.nodes),
-            probabilities=tuple(math.exp(p) for p in hypothesis.log_probs),
-            tokens=hypothesis.tokens,
-        )
-
-    def save_pretrained(self, save_directory: str | Path, **kwargs: Any) -> None:  # type: ignore[override]
-        kwargs.setdefault("safe_serialization", True)
-        super().save_pretrained(save_directory, **kwargs)
-        tokenizer = getattr(self, "tokenizer", None)
-        if tokenizer is not None:
-            tokenizer.save_pretrained(save_directory)
+        return Answers.read(found, left_out, cost, form, drawn=sampling is not None)
 
 
-_PROBE = torch.tensor([[1, 2, 3, 4]])
-
-
-@torch.no_grad()
-def _probe(full: PreTrainedModel) -> Tensor:
-    full.eval()
-    ids = _PROBE.to(full.device)
-    mask = torch.ones_like(ids)
-    logits: Tensor = full(input_ids=ids, attention_mask=mask, use_cache=False).logits
-    return logits
-
-
-def _matrix(backbone: PreTrainedModel) -> Tensor:
-    """The embedding, which is the output matrix as well where the two are tied."""
-    weight = backbone.get_input_embeddings().weight
-    assert isinstance(weight, Tensor)
-    return weight
-
-
-def _refuse_encoder(config: Any) -> None:
-    if pooling_for(config) != "last":
-        raise ModelError(
-            f"A model of type {config.model_type!r} reads in both directions and cannot speak: "
-            "answers in words need a causal decoder, for example smollm2. For an encoder use "
-            "--answer points."
-        )
-
-
-def _weights(given: str | Sequence[float], levels: int) -> list[float] | None:
-    """Weights as the configuration keeps them: ``None`` stands for learned ones."""
-    if isinstance(given, str):
-        if given not in ("equal", "learned"):
-            raise OptionError(
-                f"loss weights {given!r}: give equal, learned, or {levels} numbers, one per level."
-            )
-        return None if given == "learned" else [1.0] * levels
-    _check_weights(given, levels)
-    return [float(weight) for weight in given]
-
-
-def _check_weights(weights: Sequence[float], levels: int) -> None:
-    if len(weights) != levels or not all(0 <= w < math.inf for w in weights) or not any(weights):
-        raise OptionError(
-            f"loss weights {list(weights)}: give {levels} numbers, one per level, none negative "
-            "and not all 0; or 'equal' or 'learned'."
-        )
-
-
-def _load_causal(name: str) -> PreTrainedModel:
-    """A causal language model in float32, with its head."""
-    source = resolve_backbone(name)
-    try:
-        config = AutoConfig.from_pretrained(source.location, **source.options)
-        _refuse_encoder(config)
-        loaded: Any = AutoModelForCausalLM.from_pretrained(
-            source.location,
-            dtype="float32",
-            # The look for an adapter beside the model has options of its own.
-            adapter_kwargs={k: v for k, v in source.options.items() if k == "local_files_only"},
-            output_loading_info=True,
-            **source.options,
-        )
-    except HyperlmError:
-        raise
-    except (OSError, ValueError, ImportError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise OptionError(
-            f"--backbone {name}: cannot be loaded as a causal decoder ({reason}). Give smollm2, a "
-            "folder written by save_pretrained, or a hub id this machine can reach."
-        ) from error
-    model: PreTrainedModel = loaded[0]
-    if loaded[1]["missing_keys"]:
-        raise ModelError(
-            f"--backbone {name}: weights are missing, {sorted(loaded[1]['missing_keys'])[0]} among "
-            "them. A hierarchical decoder needs the language head; give a model saved with it."
-        )
-    return model
+def _format(
+    config: HierarchicalDecoderConfig,
+    tokenizer: PreTrainedTokenizerBase,
+    taxonomy: Taxonomy | None,
+    backbone: PreTrainedModel,
+) -> SequenceFormat:
+    return SequenceFormat(
+        tokenizer,
+        taxonomy,
+        text_levels=config.text_levels,
+        max_length=config.max_length,
+        context=longest_input(backbone),
+        max_text_tokens=config.max_text_tokens,
+        cue=config.cue,
+    )

@@ -4,19 +4,16 @@ Enters: token ids ``(B, T)`` and a mask, or pooled features ``(B, taps, D)``. Le
 ``(B, N)``, points, and a loss when targets are given.
 """
 
-import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import AutoModel, PreTrainedModel
-from transformers.tokenization_utils_base import PreTrainedTokenizerBase
+from transformers import PreTrainedModel
 from transformers.utils.generic import ModelOutput
 
-from hyperlm.errors import ModelError, OptionError
+from hyperlm.errors import OptionError
 from hyperlm.heads import HierarchicalHead, build_head
 from hyperlm.lm.backbone import (
     load_backbone,
@@ -26,8 +23,8 @@ from hyperlm.lm.backbone import (
     resolve_layers,
     state_index,
 )
+from hyperlm.lm.base import BackboneModel, backbone_settings
 from hyperlm.lm.config import HierarchicalLMConfig
-from hyperlm.lm.lora import inject_lora, merge_lora
 from hyperlm.lm.pooling import POOLINGS, pack_right, pool
 from hyperlm.taxonomy import Taxonomy
 
@@ -49,7 +46,7 @@ class HierarchicalOutput(ModelOutput):
     points: Tensor | None = None
 
 
-class HierarchicalLM(PreTrainedModel):
+class HierarchicalLM(BackboneModel):
     """A backbone of transformers, the layers it taps, and one head over the whole taxonomy.
 
     Build it with :meth:`from_backbone`, load it with :meth:`from_pretrained`; saving and sharing
@@ -57,25 +54,15 @@ class HierarchicalLM(PreTrainedModel):
     """
 
     config_class = HierarchicalLMConfig
-    base_model_prefix = "backbone"
-    main_input_name = "input_ids"
     # The strict list survives bf16 and fp16 loading: geometry is float32 or wrong.
     _keep_in_fp32_modules_strict = frozenset({"head"})  # type: ignore[assignment]
-    _supports_sdpa = True
-    _supports_flash_attn = True
-    _supports_attention_backend = True
-    supports_gradient_checkpointing = True
-    tokenizer: PreTrainedTokenizerBase
+    taxonomy: Taxonomy
     head: HierarchicalHead
 
     def __init__(
         self, config: HierarchicalLMConfig, backbone: PreTrainedModel | None = None
     ) -> None:
-        super().__init__(config)
-        self.taxonomy = config.tree()
-        self.backbone = (
-            AutoModel.from_config(config.backbone_config) if backbone is None else backbone
-        )
+        super().__init__(config, backbone)
         shape = self.backbone.config
         available = num_layers(shape)
         resolve_layers(
@@ -96,9 +83,6 @@ class HierarchicalLM(PreTrainedModel):
             **config.head_options(),
         )
         self.post_init()
-        if config.lora:
-            # After post_init(), which would fill the zeros that adapters start from with noise.
-            inject_lora(self.backbone, **config.lora)
 
     @classmethod
     def from_backbone(
@@ -131,18 +115,12 @@ class HierarchicalLM(PreTrainedModel):
                 f"Give {limit} or less."
             )
         config = HierarchicalLMConfig(
-            # A copy: building the outer model resets the attention choice of its own.
-            backbone_config=copy.deepcopy(backbone.config),
-            backbone_name=name,
-            taxonomy=taxonomy.to_dict(),
-            layers=list(
-                resolve_layers(
-                    layers, num_levels=taxonomy.num_levels, available=num_layers(backbone.config)
-                )
+            **backbone_settings(
+                name, backbone, layers=layers, num_levels=taxonomy.num_levels, lora=lora
             ),
+            taxonomy=taxonomy.to_dict(),
             pooling=pooling_for(backbone.config) if pooling == "auto" else pooling,
             head=dict(head or {}),
-            lora=dict(lora) if lora else None,
             max_length=max_length,
             level_names=list(level_names) if level_names else None,
         )
@@ -155,29 +133,12 @@ class HierarchicalLM(PreTrainedModel):
         if isinstance(module, HierarchicalHead):
             module.reset_parameters()
 
-    @classmethod
-    def from_pretrained(cls, *args: Any, **kwargs: Any) -> Any:
-        """As everywhere in the ecosystem; node points are manifold parameters again afterwards."""
-        kwargs.setdefault("use_safetensors", True)
-        loaded: Any = super().from_pretrained(*args, **kwargs)
-        model = loaded[0] if isinstance(loaded, tuple) else loaded
-        model.head.tag_points()
-        return loaded
-
-    def get_input_embeddings(self) -> torch.nn.Module:
-        return self.backbone.get_input_embeddings()
+    def _mark_parameters(self) -> None:
+        self.head.tag_points()  # node points are manifold parameters again
 
     def freeze_backbone(self) -> None:
         """Train the head alone; see :meth:`pooled_states` for the features it then needs."""
         self.backbone.requires_grad_(False)
-
-    def merge_lora(self) -> "HierarchicalLM":
-        """Fold the adapters into the backbone's weights; the model is then one without LoRA."""
-        if not self.config.lora:
-            raise ModelError("merge_lora(): this model has no LoRA adapters to merge.")
-        merge_lora(self.backbone)
-        self.config.lora = None
-        return self
 
     def pooled_states(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> Tensor:
         """Pooled hidden states of the tapped layers, ``(B, taps, D)``.
@@ -227,10 +188,3 @@ class HierarchicalLM(PreTrainedModel):
             features = self.pooled_states(input_ids, attention_mask)
         out = self.head(features.unbind(dim=1), targets)
         return HierarchicalOutput(loss=out.loss, logits=out.logits, points=out.points)
-
-    def save_pretrained(self, save_directory: str | Path, **kwargs: Any) -> None:  # type: ignore[override]
-        kwargs.setdefault("safe_serialization", True)
-        super().save_pretrained(save_directory, **kwargs)
-        tokenizer = getattr(self, "tokenizer", None)
-        if tokenizer is not None:
-            tokenizer.save_pretrained(save_directory)

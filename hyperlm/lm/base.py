@@ -1,0 +1,104 @@
+"""What every model around a pretrained backbone shares: building, loading, adapters, saving."""
+
+import copy
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+from transformers import AutoModel, PreTrainedModel
+from transformers.tokenization_utils_base import PreTrainedTokenizerBase
+
+from hyperlm.errors import ModelError
+from hyperlm.lm.backbone import num_layers, resolve_layers
+from hyperlm.lm.lora import inject_lora, merge_lora
+from hyperlm.taxonomy import Taxonomy
+
+__all__ = ["BackboneModel", "backbone_settings"]
+
+
+class BackboneModel(PreTrainedModel):
+    """A bare transformer in ``backbone``, whose tokenizer travels with the model.
+
+    A subclass adds its heads, and calls :meth:`post_init` when it has them.
+
+    Args:
+        config: with ``backbone_config``, ``lora`` and ``tree()``.
+        backbone: already loaded; built from ``backbone_config`` where there is none.
+    """
+
+    base_model_prefix = "backbone"
+    main_input_name = "input_ids"
+    _supports_sdpa = True
+    _supports_flash_attn = True
+    _supports_attention_backend = True
+    supports_gradient_checkpointing = True
+    tokenizer: PreTrainedTokenizerBase
+    taxonomy: Taxonomy | None
+
+    def __init__(self, config: Any, backbone: PreTrainedModel | None = None) -> None:
+        super().__init__(config)
+        self.taxonomy = config.tree()
+        self.backbone = (
+            AutoModel.from_config(config.backbone_config) if backbone is None else backbone
+        )
+
+    def post_init(self) -> None:
+        super().post_init()
+        if self.config.lora:
+            # Only now: the library's part would fill the zeros that adapters start from with noise.
+            inject_lora(self.backbone, **self.config.lora)
+
+    @classmethod
+    def from_pretrained(cls, *args: Any, **kwargs: Any) -> Any:
+        """As everywhere in the ecosystem; nothing is unpickled."""
+        kwargs.setdefault("use_safetensors", True)
+        loaded: Any = super().from_pretrained(*args, **kwargs)
+        model = loaded[0] if isinstance(loaded, tuple) else loaded
+        model._mark_parameters()
+        return loaded
+
+    def _mark_parameters(self) -> None:
+        """Set again what loading forgets of a parameter: its manifold, whether it trains."""
+
+    def get_input_embeddings(self) -> nn.Module:
+        return self.backbone.get_input_embeddings()
+
+    def merge_lora(self) -> Any:
+        """Fold the adapters into the backbone's weights; the model is then one without LoRA."""
+        if not self.config.lora:
+            raise ModelError("merge_lora(): this model has no LoRA adapters to merge.")
+        merge_lora(self.backbone)
+        self.config.lora = None
+        return self
+
+    def save_pretrained(self, save_directory: str | Path, **kwargs: Any) -> None:  # type: ignore[override]
+        kwargs.setdefault("safe_serialization", True)
+        super().save_pretrained(save_directory, **kwargs)
+        tokenizer = getattr(self, "tokenizer", None)
+        if tokenizer is not None:
+            tokenizer.save_pretrained(save_directory)
+
+
+def backbone_settings(
+    name: str,
+    backbone: PreTrainedModel,
+    *,
+    layers: str | Sequence[int],
+    num_levels: int,
+    lora: dict[str, Any] | None,
+) -> dict[str, Any]:
+    """What a model's configuration keeps of the backbone it is built on.
+
+    Args:
+        layers: see :func:`~hyperlm.lm.backbone.resolve_layers`.
+        lora: keyword arguments of the adapters, ``None`` for none.
+    """
+    available = num_layers(backbone.config)
+    return {
+        # A copy: building the outer model resets the attention choice of its own.
+        "backbone_config": copy.deepcopy(backbone.config),
+        "backbone_name": name,
+        "layers": list(resolve_layers(layers, num_levels=num_levels, available=available)),
+        "lora": dict(lora) if lora else None,
+    }

@@ -1,0 +1,116 @@
+"""Finding one's way on the page: search, keyboard, card and path; names for who does not see it."""
+
+import numpy as np
+from explorer_pages import disk, node_positions, place, state, text_of
+
+pytest_plugins = ["explorer_fixtures"]
+
+
+def test_search_completes_and_the_keyboard_chooses(tab, run):
+    tab.evaluate("hyperlm.app.canvas.focus()")
+    tab.key("/")
+    assert tab.evaluate("document.activeElement.id") == "search"
+    tab.type("i")
+    options = tab.evaluate("[...document.querySelectorAll('#found [role=option]')].length")
+    box = "document.getElementById('search')"
+    assert options > 2
+    assert tab.evaluate(f"{box}.getAttribute('aria-expanded')") == "true"
+    first = tab.evaluate(f"{box}.getAttribute('aria-activedescendant')")
+    tab.key("ArrowDown")
+    second = tab.evaluate(f"{box}.getAttribute('aria-activedescendant')")
+    assert (first, second) == ("found-0", "found-1")
+    assert (
+        tab.evaluate(f"document.getElementById('{second}').getAttribute('aria-selected')") == "true"
+    )
+    tab.key("Escape")
+    assert tab.evaluate("document.getElementById('found').hidden")
+    tab.evaluate(f"{box}.value = ''")
+    tab.type("PLANT mint")  # a word of the path and one of the name
+    tab.key("Enter")
+    tab.settle()
+    node = run.taxonomy.index(("plant", "herb", "mint"))
+    assert state(tab, "node") == node
+    assert np.abs(node_positions(tab)[node]).max() < 1e-9
+    assert tab.evaluate("document.activeElement.id") == "map"
+
+
+def test_a_search_for_nothing_says_so(tab):
+    tab.evaluate("document.getElementById('search').focus()")
+    tab.type("<img src=x onerror=window.hit=1>")
+    assert "No label" in text_of(tab, "#found")
+    tab.key("Enter")
+    assert state(tab, "node") == -1
+
+
+def test_arrows_walk_the_tree_and_every_step_is_said(tab, run):
+    tree = run.taxonomy
+    tab.evaluate("hyperlm.app.canvas.focus()")
+    root = len(tree)
+    here = root
+    steps = [
+        ("ArrowDown", root), ("ArrowDown", 0), ("ArrowRight", 1), ("ArrowLeft", 0),
+        ("ArrowDown", int(tree.children(0)[0])), ("ArrowUp", 0), ("ArrowLeft", 1),
+    ]  # fmt: skip
+    for key, here in steps:
+        tab.key(key)
+        assert state(tab, "node") == here
+        name = run.title if here == root else tree.name(here)
+        assert text_of(tab, "#live").startswith(name)
+        assert name in text_of(tab, "#card h2")
+    tab.key("Enter")
+    tab.settle()
+    assert np.abs(node_positions(tab)[here]).max() < 1e-9
+    radius = disk(tab)[1]
+    tab.key("+")
+    tab.settle()
+    assert disk(tab)[1] > radius
+    tab.key("Escape")
+    assert state(tab, "node") == -1
+
+
+def test_path_neighbours_and_confusions_lead_on(tab, run):
+    assert run.texts is not None
+    taken = next(
+        n for n, rows in enumerate(tab.evaluate("hyperlm.app.scene.tree.confused")) if rows
+    )
+    tab.call("n => hyperlm.app.choose(n)", taken)
+    other, count = tab.call("n => hyperlm.app.scene.tree.confused[n][0]", taken)
+    button = "document.querySelector('#card .nodes .node')"
+    assert run.taxonomy.name(other) in tab.evaluate(f"{button}.textContent")
+    assert str(count) in tab.evaluate(f"{button}.textContent")
+    tab.evaluate(f"{button}.click()")
+    assert state(tab, "node") == other
+    tab.evaluate("document.querySelector('#crumbs .node').click()")
+    assert state(tab, "node") == len(run.taxonomy)
+    tab.evaluate("document.querySelectorAll('#near .node')[1].click()")
+    assert state(tab, "node") == 1
+    tab.evaluate("document.querySelector('#card .examples button').click()")
+    text = state(tab, "text")
+    assert text >= 0
+    assert run.texts.texts[text] in text_of(tab, "#card")
+
+
+def test_the_card_beside_the_pointer_tells_what_is_known(tab, run):
+    leaf = int(run.taxonomy.leaves[1])
+    x, y = place(tab, "nodes", leaf)
+    tab.mouse("mouseMoved", x, y, button="none")
+    tab.wait("!document.getElementById('hover').hidden")
+    card = text_of(tab, "#hover")
+    assert run.texts is not None
+    assert run.taxonomy.name(leaf) in card
+    assert "Accuracy" in card
+    assert f"Texts{(run.texts.gold == leaf).sum()}" in card
+    tab.mouse("mouseMoved", 20, 780, button="none")
+    tab.wait("document.getElementById('hover').hidden")
+
+
+def test_everything_that_can_be_operated_has_a_name(tab):
+    nodes = tab.send("Accessibility.getFullAXTree")["nodes"]
+    roles = {"button", "combobox", "checkbox", "slider", "textbox", "searchbox", "application"}
+    seen = 0
+    for node in nodes:
+        if node.get("ignored") or node["role"]["value"] not in roles:
+            continue
+        seen += 1
+        assert node["name"]["value"].strip(), node
+    assert seen > 12

@@ -1,0 +1,80 @@
+"""The page of a server, which answers typed texts with what the model says of them."""
+
+import threading
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+import torch
+from explorer_pages import BALL, in_ball, open_page, text_of
+
+from hyperlm import Classifier
+from hyperlm.viz.answering import answerer
+from hyperlm.viz.explorer import explorer_html
+from hyperlm.viz.layout import Layout
+from hyperlm.viz.rundata import RunData
+from hyperlm.viz.serve import PageServer
+
+pytest_plugins = ["explorer_fixtures"]
+
+
+@pytest.fixture
+def served(model: Classifier, run: RunData, plans: list[Layout]) -> Iterator[PageServer]:
+    server = PageServer("127.0.0.1", 0)
+    page = explorer_html(run, plans, served=True)
+    thread = threading.Thread(target=server.serve, args=(page, answerer(model, plans)))
+    thread.start()
+    try:
+        yield server
+    finally:
+        server.shutdown()
+        thread.join()
+
+
+def test_a_typed_text_lands_where_the_model_puts_it(browser, served, model, run, plans):
+    tab = open_page(browser, served.url)
+    text = "owl0 bird1 <b>word3</b> animal0"
+    tab.evaluate("document.getElementById('ask-text').focus()")
+    tab.type(text)
+    tab.key("Enter")
+    tab.wait("hyperlm.app.state.answer && !document.querySelector('#ask[aria-busy]')")
+    tab.settle()
+    want = answerer(model, plans)(text)
+    answer = tab.evaluate("hyperlm.app.state.answer")
+    assert answer["nodes"] == want["nodes"]
+    shown = text_of(tab, "#answer")
+    for name in want["path"]:
+        assert name in shown
+    tab.evaluate("hyperlm.app.reset()")  # forgets the answer, so put it back
+    tab.settle()
+    tab.call("a => hyperlm.app.predict.show(hyperlm.app.predict.checked(a))", want)
+    tab.settle()
+    end = want["nodes"][-1]
+    tab.call("n => { hyperlm.app.choose(n, { centre: true }); }", end)
+    tab.settle()
+    at = BALL.from_polar(torch.tensor(want["positions"]["tree"], dtype=torch.float64))
+    centre = in_ball(plans)[end]
+    found = tab.evaluate("hyperlm.app.scene.locate(...hyperlm.app.state.answer.place)")
+    moved = BALL.mobius_add(-centre, at)
+    assert np.hypot(*found) == pytest.approx(float(moved.norm()), abs=1e-6)
+    assert tab.problems() == []
+    asked = {url.removeprefix(served.url) for url in tab.requests()}
+    assert asked <= {"", "predict", "favicon.ico"}
+    tab.close()
+
+
+def test_an_answer_that_fits_no_page_is_refused(browser, served):
+    tab = open_page(browser, served.url)
+    script = """async body => {
+      window.fetch = async () => ({ ok: body.ok !== false, status: 500, json: async () => body });
+      const p = hyperlm.app.predict;
+      p.input.value = 'x';
+      await p.send();
+      return p.result.textContent;
+    }"""
+    assert "labels that this page does not have" in tab.call(script, {"nodes": [10**6]})
+    assert "too busy" in tab.call(script, {"ok": False, "error": "too busy <b>"})
+    assert tab.evaluate("document.querySelectorAll('#answer b').length") == 0
+    empty = "(p => { p.input.value = ' '; p.send(); return p.result.textContent; })"
+    assert "Type a text" in tab.evaluate(f"{empty}(hyperlm.app.predict)")
+    tab.close()
