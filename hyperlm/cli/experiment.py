@@ -1,5 +1,7 @@
 """``hyperlm experiment``: one named question in, measured runs in a results file out."""
 
+import inspect
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,7 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = ["experiment"]
 
-NAMES = ("compare-geometries", "starts", "ablate", "calibration", "report")
+NAMES = ("compare-geometries", "starts", "ablate", "calibration", "answers", "report")
 
 
 def experiment(
@@ -30,6 +32,14 @@ def experiment(
         str | None,
         typer.Option(
             help="Dimensions, with commas.  [default: the experiment's own]", metavar="D,D"
+        ),
+    ] = None,
+    change: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            help="Another setting of the experiment; may be given several times.",
+            metavar="NAME=VALUE",
         ),
     ] = None,
     backbone: Annotated[str, typer.Option(help="As for train.", metavar="NAME")] = "minilm",
@@ -61,6 +71,7 @@ def experiment(
             results,
             {"backbone": backbone, "max_length": max_length, "progress": not json},
             {"seeds": seeds, **({"dims": _numbers(dims)} if dims else {})},
+            change or [],
         )
     made = results.records[before:]
     if json:
@@ -86,6 +97,7 @@ def _run(
     results: "ResultsFile",
     features: dict[str, Any],
     settings: dict[str, Any],
+    changes: Sequence[str],
 ) -> None:
     import importlib
 
@@ -94,9 +106,35 @@ def _run(
     if not sources:
         raise OptionError("--data names no data set.")
     module = importlib.import_module(f"hyperlm.experiments.{name.replace('-', '_')}")
+    settings |= _changed(module.run, name, changes)
     for source in sources:
         data = FrozenData(source, **features)
         module.run(data, results, progress=features["progress"], **settings)
+
+
+def _changed(run: Callable[..., None], name: str, changes: Sequence[str]) -> dict[str, Any]:
+    """Settings from ``NAME=VALUE``, read as the type that the experiment's own value has."""
+    own = {
+        key: parameter.default
+        for key, parameter in inspect.signature(run).parameters.items()
+        if type(parameter.default) in (int, float, str) and key != "seeds"
+    }
+    found: dict[str, Any] = {}
+    for change in changes:
+        key, sign, value = change.partition("=")
+        if key not in own or not sign:
+            raise OptionError(
+                f"--set {change!r}: {name} can be told "
+                f"{', '.join(f'{k}={v}' for k, v in own.items()) or 'nothing more'}."
+            )
+        try:
+            found[key] = type(own[key])(value)
+        except ValueError:
+            kind = "a whole number" if isinstance(own[key], int) else "a number"
+            raise OptionError(
+                f"--set {change!r}: {key} is {kind}, as in {key}={own[key]}."
+            ) from None
+    return found
 
 
 def _numbers(text: str) -> list[int]:

@@ -72,17 +72,17 @@ def chosen(records: Sequence[Record]) -> list[Record]:
     that tuning prefers.
     """
     measured = [record for record in records if record.labels["stage"] == "measure"]
-    rates = {(record.run.head_lr, record.run.node_lr) for record in measured}
+    rates = {(record.head.head_lr, record.head.node_lr) for record in measured}
     if len(rates) > 1:
         best = best_rates(
             [
                 record
                 for record in records
                 if record.labels["stage"] == "tune"
-                and (record.run.head_lr, record.run.node_lr) in rates
+                and (record.head.head_lr, record.head.node_lr) in rates
             ]
         )
-        measured = [r for r in measured if (r.run.head_lr, r.run.node_lr) == best]
+        measured = [r for r in measured if (r.head.head_lr, r.head.node_lr) == best]
     return measured
 
 
@@ -90,6 +90,6 @@ def best_rates(records: Sequence[Record]) -> tuple[float, float]:
     """``(head_lr, node_lr)`` of the best mean path accuracy on val; ties go to the first."""
     scores: dict[tuple[float, float], list[float]] = {}
     for record in records:
-        rates = record.run.head_lr, record.run.node_lr
+        rates = record.head.head_lr, record.head.node_lr
         scores.setdefault(rates, []).append(record.figures["val"]["path_accuracy"])
     return max(scores, key=lambda rates: float(np.mean(scores[rates])))

@@ -58,7 +58,7 @@ def arms_of(results: ResultsFile, data: str) -> dict[tuple[str, int], list[Recor
     groups: dict[tuple[str, int], list[Record]] = {}
     for record in results.of(experiment=NAME):
         if record.data["name"] == data:
-            groups.setdefault((record.labels["arm"], record.run.dim), []).append(record)
+            groups.setdefault((record.labels["arm"], record.head.dim), []).append(record)
     measured = {at: chosen(records) for at, records in groups.items()}
     found = {at: records for at, records in measured.items() if records}
     order = list(GEOMETRIES)

@@ -18,7 +18,7 @@ from hyperlm.heads import HierarchicalHead, HyperbolicHead
 from hyperlm.metrics import evaluate_predictions, expected_calibration_error, tree_distances
 from hyperlm.taxonomy import Taxonomy
 
-__all__ = ["bits", "geometry_of", "measure", "node_logits", "unbits"]
+__all__ = ["bits", "by_text", "geometry_of", "measure", "node_logits", "unbits"]
 
 
 @torch.no_grad()
@@ -63,30 +63,52 @@ def measure(
     )
     paths = decoded.path_nodes
     sure = marginals.gather(1, paths.clamp_min(0))  # (n, L)
-    right = []
+    answers = by_text(taxonomy, split.gold, ends, consistent)
+    count = len(split.gold)
     for level in range(taxonomy.num_levels):
-        gold = _nodes_of_level(taxonomy, split.gold, level)
-        said = _nodes_of_level(taxonomy, [[end] for end in ends], level)
-        known = np.array([len(nodes) > 0 for nodes in gold])
-        # In a DAG an answer stands for all its ancestors, as in the accuracies.
-        hit = np.array([bool(a & b) for a, b in zip(gold, said, strict=True)])
-        right.append(hit)
-        asked = known & (paths[:, level] >= 0).numpy()
+        known = _nodes_of_level(taxonomy, split.gold, level)
+        asked = np.array([len(nodes) > 0 for nodes in known]) & (paths[:, level] >= 0).numpy()
+        hit = unbits(answers["right"][level], count)
         document["levels"][level]["ece"] = expected_calibration_error(
             hit[asked], sure[:, level].numpy()[asked]
         )
-    whole = np.array([end in nodes for end, nodes in zip(ends, split.gold, strict=True)])
+    whole = unbits(answers["right"][-1], count)
     document["few"] = {
         "texts": int(few.sum()),
         "accuracy": float(whole[few].mean()) if few.any() else None,
     }
-    document["answers"] = {
-        "right": [bits(hit) for hit in (*right, whole)],
-        "consistent": bits(consistent),
-        "few": bits(few),
-        "distance": tree_distances(taxonomy, split.gold, ends).tolist(),
-    }
+    document["answers"] = answers | {"few": bits(few)}
     return document
+
+
+def by_text(
+    taxonomy: Taxonomy,
+    gold: Sequence[np.ndarray],
+    ends: np.ndarray,
+    consistent: np.ndarray,
+) -> dict[str, Any]:
+    """The answers text by text, which paired tests are made of.
+
+    Args:
+        gold: end nodes of each text's gold paths.
+        ends: ``(n,)`` end node of each answer.
+        consistent: ``(n,)`` bool, answers that formed a path by themselves.
+    Returns:
+        ``right``: :func:`bits` per level, and of whole paths at the end; ``consistent``, bits;
+        ``distance``: edges between answer and gold, a list.
+    """
+    right = []
+    for level in range(taxonomy.num_levels):
+        known = _nodes_of_level(taxonomy, gold, level)
+        said = _nodes_of_level(taxonomy, [[end] for end in ends], level)
+        # In a DAG an answer stands for all its ancestors, as in the accuracies.
+        right.append(np.array([bool(a & b) for a, b in zip(known, said, strict=True)]))
+    right.append(np.array([end in nodes for end, nodes in zip(ends, gold, strict=True)]))
+    return {
+        "right": [bits(hit) for hit in right],
+        "consistent": bits(consistent),
+        "distance": tree_distances(taxonomy, gold, ends).tolist(),
+    }
 
 
 @torch.no_grad()

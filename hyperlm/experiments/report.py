@@ -7,7 +7,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from hyperlm.errors import DataError
-from hyperlm.experiments import report_ablate, report_calibration, report_compare, report_starts
+from hyperlm.experiments import (
+    report_ablate,
+    report_answers,
+    report_calibration,
+    report_compare,
+    report_starts,
+)
 from hyperlm.experiments.markdown import table
 from hyperlm.experiments.published import COLUMNS, NOTE, ROWS
 from hyperlm.experiments.results import Record, ResultsFile
@@ -19,16 +25,17 @@ _SECTIONS: tuple[Callable[[ResultsFile, Path], list[str]], ...] = (
     report_starts.section,
     report_ablate.section,
     report_calibration.section,
+    report_answers.section,
 )
-_HOW = """Heads are trained on frozen features of the backbone, computed once; a run trains a head
-alone. Figures are on test unless it says val, after exact path decoding, in percent except tree
-distances; `±` is half the 95 % interval of the mean over seeds (Student's t). Learning rates are
-chosen on val with seeds that are used for nothing else. *Severity* is the mean number of edges
-between a wrong answer and the right one; *raw cons.* the share of texts whose independent answers
-per level form a path, before decoding; *few* the accuracy on classes of at most 5 training texts.
-A verdict compares two arms by a paired t-test over seeds and, for what is known text by text, one
-over texts, both adjusted (Holm) over the dimensions of one question, at 5 %: seeds alone would only
-say that training is stable."""
+_HOW = """Unless a section says otherwise, heads are trained on frozen features of the backbone,
+computed once; a run trains a head alone. Figures are on test unless it says val, after exact path
+decoding, in percent except tree distances; `±` is half the 95 % interval of the mean over seeds
+(Student's t). Learning rates are chosen on val with seeds that are used for nothing else.
+*Severity* is the mean number of edges between a wrong answer and the right one; *raw cons.* the
+share of texts whose independent answers per level form a path, before decoding; *few* the accuracy
+on classes of at most 5 training texts. A verdict compares two arms by a paired t-test over seeds
+and, for what is known text by text, one over texts, both adjusted (Holm) over the dimensions of one
+question, at 5 %: seeds alone would only say that training is stable."""
 
 
 def write_report(results: ResultsFile, path: Path) -> None:

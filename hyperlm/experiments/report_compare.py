@@ -98,7 +98,7 @@ def _edges(arms: Arms) -> str:
     """Learning rates that were chosen, and which of them lie at the end of the grid."""
     chosen, edge = [], []
     for (arm, dim), records in arms.items():
-        run = records[0].run
+        run = records[0].head
         chosen.append(f"{arm} {dim}: {run.head_lr:g}, {run.node_lr:g}")
         nodes = NODE_RATES[run.head]
         if run.head_lr in (HEAD_RATES[0], HEAD_RATES[-1]) or run.node_lr in (nodes[0], nodes[-1]):

@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
-from hyperlm.experiments.markdown import signed, spread, table
-from hyperlm.experiments.quantities import difference, interval, quantities
+from hyperlm.experiments.markdown import spread, table
+from hyperlm.experiments.quantities import interval, quantities
 from hyperlm.experiments.results import ResultsFile
 from hyperlm.experiments.starts import NAME, SHARES, arms_of
-from hyperlm.experiments.statistics import NO_DIFFERENCE, holm, verdict
+from hyperlm.experiments.verdicts import against
 
 __all__ = ["section"]
 
@@ -31,33 +31,10 @@ def section(results: ResultsFile, images: Path) -> list[str]:
             count = first.figures["train_texts"]
             parts += [
                 f"### {name}, {count:,} training texts",
-                table([f"start, d = {first.run.dim}", *(kind.name for kind in kinds)], rows),
+                table([f"start, d = {first.head.dim}", *(kind.name for kind in kinds)], rows),
             ]
-            lines = []
-            for kind in kinds:
-                others = [arm for arm in arms if arm != _BASE]
-                if _BASE not in arms or not others:
-                    continue
-                found = [difference(arms[arm], arms[_BASE], kind, "test") for arm in others]
-                seeds = holm([d.p_seeds for d in found])
-                texts = holm([float("nan") if d.p_texts is None else d.p_texts for d in found])
-                said = []
-                for arm, d, p_seeds, p_texts in zip(others, found, seeds, texts, strict=True):
-                    words = verdict(
-                        d,
-                        first=arm,
-                        second=_BASE,
-                        higher_is_better=kind.higher is not False,
-                        p_seeds=p_seeds,
-                        p_texts=None if d.p_texts is None else p_texts,
-                    )
-                    if words != NO_DIFFERENCE:
-                        said.append(f"{arm} {signed(d.over_seeds.mean, kind)}, {words}")
-                if said:
-                    lines.append(f"- {kind.title}: {'; '.join(said)}.")
-            if _BASE in arms and len(arms) > 1:
-                parts.append(f"Against the {_BASE} start, paired:")
-                parts.append("\n".join([*lines, f"- everywhere else: {NO_DIFFERENCE}."]))
+            if sentences := against(arms, _BASE, kinds):
+                parts += [f"Against the {_BASE} start, paired:", *sentences]
     if not parts:
         return []
     head = [

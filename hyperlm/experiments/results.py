@@ -14,6 +14,7 @@ from typing import Any
 
 from hyperlm.errors import DataError, OutputError
 from hyperlm.experiments.settings import HeadRun
+from hyperlm.experiments.trials import Trial
 
 __all__ = ["Record", "ResultsFile"]
 
@@ -23,7 +24,7 @@ class Record:
     """One run and what came of it.
 
     Attributes:
-        run: settings and seed.
+        run: settings and seed, of a head on frozen features or of anything else.
         data: what tells the data from other data.
         labels: what the run was made for.
         figures: ``val`` and ``test`` documents (see :func:`~.measure.measure`), ``geometry``.
@@ -32,12 +33,19 @@ class Record:
             where an equal run had been made for other labels.
     """
 
-    run: HeadRun
+    run: HeadRun | Trial
     data: dict[str, Any]
     labels: dict[str, Any]
     figures: dict[str, Any]
     seconds: float
     context: dict[str, Any]
+
+    @property
+    def head(self) -> HeadRun:
+        """``run`` where it is that of a head."""
+        if not isinstance(self.run, HeadRun):
+            raise TypeError(f"a run of {self.run.method!r} is not that of a head.")
+        return self.run
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -51,7 +59,8 @@ class Record:
 
     @classmethod
     def from_json(cls, line: dict[str, Any]) -> "Record":
-        run = HeadRun.from_json(line["run"])
+        kind: type[HeadRun] | type[Trial] = Trial if "method" in line["run"] else HeadRun
+        run = kind.from_json(line["run"])
         return cls(
             run, line["data"], line["labels"], line["figures"], line["seconds"], line["context"]
         )
@@ -84,7 +93,7 @@ class ResultsFile:
     def find(
         self,
         data: dict[str, Any],
-        run: HeadRun,
+        run: HeadRun | Trial,
         labels: dict[str, Any] | None = None,
         *,
         figures: Sequence[str] = (),

@@ -3,14 +3,12 @@
 Runs of one shape (see :class:`~.settings.HeadRun`) train together; the others one by one.
 """
 
-import platform
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
-import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
@@ -21,10 +19,11 @@ from hyperlm.experiments.fitting import fit_alone, fit_together, training_rows
 from hyperlm.experiments.measure import geometry_of, measure, node_logits
 from hyperlm.experiments.results import Record, ResultsFile
 from hyperlm.experiments.settings import HeadRun
+from hyperlm.experiments.trials import machine
 from hyperlm.heads import HierarchicalHead
 from hyperlm.taxonomy import Taxonomy
 
-__all__ = ["Extra", "machine", "run_all"]
+__all__ = ["Extra", "run_all"]
 
 Extra = Callable[[dict[str, Tensor], Taxonomy, dict[str, Split], Loss], dict[str, Any]]
 """Node scores of val and test, taxonomy, splits, loss -> figures."""
@@ -76,11 +75,6 @@ def run_all(
                 bar.update(len(part))
     found = [results.find(source, run, labels) for run in runs]
     return [record for record in found if record is not None]
-
-
-def machine() -> str:
-    """The processor and how many threads were used, in words."""
-    return f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}"
 
 
 def _train(

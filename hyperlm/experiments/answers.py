@@ -1,0 +1,104 @@
+"""In words or as points? One decoder, four ways to answer, the same budget of epochs and tokens.
+
+``flat`` says the whole path at the last layer; ``hdlm`` says each level at a layer of its own;
+``points`` puts a hyperbolic head on the same layers; ``joined`` also lets the point of a level
+condition the levels below. LoRA on the backbone, the same for all. Command:
+``hyperlm experiment answers``.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from hyperlm.errors import OptionError
+from hyperlm.experiments.features import FrozenData
+from hyperlm.experiments.results import Record, ResultsFile
+from hyperlm.experiments.trials import Trial, run_trials
+from hyperlm.experiments.whole import train_and_measure
+
+__all__ = ["ARMS", "NAME", "arms_of", "budget", "run"]
+
+NAME = "answers"
+ARMS: Mapping[str, dict[str, Any]] = {
+    "flat": {"answer": "text"},
+    "hdlm": {"answer": "text"},
+    "points": {"answer": "points"},
+    "joined": {"answer": "joined"},
+}
+
+
+def run(
+    data: FrozenData,
+    results: ResultsFile,
+    *,
+    seeds: int = 3,
+    arms: str = ",".join(ARMS),
+    layers: str = "20,25,30",
+    rank: int = 16,
+    rate: float = 1e-3,
+    epochs: int = 4,
+    batch: int = 8,
+    texts: int = 0,
+    words: int = 0,
+    answered: int = 0,
+    progress: bool = False,
+) -> None:
+    """Train what is missing in the results file.
+
+    Args:
+        arms: names from :data:`ARMS`, with commas.
+        layers: of the levels, for every arm but ``flat``, which says all at the last of them.
+        rank, rate: of the LoRA adapters; the rate is that of all arms.
+        texts: training texts, drawn by the seed; 0 for all.
+        words: kept of each text; 0 for all that ``data.max_length`` tokens hold.
+        answered: test texts, the same for all runs; 0 for all.
+    """
+    names = arms.split(",")
+    if not set(names) <= set(ARMS):
+        raise OptionError(f"arms {arms!r}: choose from {', '.join(ARMS)}, with commas.")
+    for seed in range(seeds):  # seed by seed: a run that is stopped leaves every arm alike
+        for arm in names:
+            options = ARMS[arm] | {
+                "backbone": data.backbone,
+                "layers": _all_at_the_last(layers) if arm == "flat" else layers,
+                "lora": rank,
+                "learning_rate": rate,
+                "epochs": epochs,
+                "batch_size": batch,
+                "max_length": data.max_length,
+            }
+            settings = {
+                "options": options,
+                "texts": texts or None,
+                "words": words or None,
+                "answered": answered or None,
+            }
+            run_trials(
+                [Trial(NAME, settings, seed)],
+                lambda trial: train_and_measure(data.bundle, trial, progress=progress),
+                results,
+                source=data.describe(),
+                labels={"experiment": NAME, "arm": arm},
+            )
+
+
+def _all_at_the_last(layers: str) -> str:
+    parts = layers.split(",")
+    return ",".join([parts[-1]] * len(parts))
+
+
+def arms_of(results: ResultsFile, data: str) -> dict[str, list[Record]]:
+    """The runs of a data set by arm; where budgets differ, those with the budget of the last."""
+    records = [r for r in results.of(experiment=NAME) if r.data["name"] == data]
+    found: dict[str, list[Record]] = {name: [] for name in ARMS}
+    for record in records:
+        if budget(record) == budget(records[-1]):
+            found[record.labels["arm"]].append(record)
+    return {name: records for name, records in found.items() if records}
+
+
+def budget(record: Record) -> dict[str, Any]:
+    """What all arms have in common: every setting but the answer and its layers."""
+    assert isinstance(record.run, Trial)
+    settings = dict(record.run.settings)
+    options = dict(settings.pop("options"))
+    return settings | {k: v for k, v in options.items() if k not in ("answer", "layers")}

@@ -1,0 +1,84 @@
+"""The section of the report on decoders: labels in words, each at a layer, or as points."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from hyperlm.experiments.answers import NAME, arms_of, budget
+from hyperlm.experiments.markdown import spread, table
+from hyperlm.experiments.quantities import Quantity, interval, quantities
+from hyperlm.experiments.results import Record, ResultsFile
+from hyperlm.experiments.verdicts import against
+
+__all__ = ["section"]
+
+_BASE = "flat"
+# Column, and its figure of a record.
+_COST: dict[str, Callable[[Record], float]] = {
+    "training, s": lambda record: record.seconds,
+    "ms a text": lambda record: record.figures["milliseconds"],
+    "trained, M": lambda record: record.figures["trained"] / 1e6,
+}
+
+
+def section(results: ResultsFile, images: Path) -> list[str]:
+    """Paragraphs for every data set that has been measured."""
+    parts: list[str] = []
+    for name in dict.fromkeys(r.data["name"] for r in results.of(experiment=NAME)):
+        arms = arms_of(results, name)
+        # The arm that says everything at the last layer does not know the layers of the others.
+        first = next(
+            (r[0] for arm, r in arms.items() if arm != _BASE), next(iter(arms.values()))[0]
+        )
+        kinds = [q for q in quantities(len(first.figures["test"]["levels"])) if q.name != "few"]
+        parts += [f"### {name}", _budget(first, name), _table(arms, kinds)]
+        if sentences := against(arms, _BASE, kinds):
+            parts += [f"Against {_BASE}, paired:", *sentences]
+    if not parts:
+        return []
+    return [
+        "## In words or as points",
+        "One decoder with LoRA, four ways to answer, the same budget. *flat*: the path is said at "
+        "the last layer; *hdlm*: each level at a layer of its own; *points*: hyperbolic heads on "
+        "these layers; *joined*: the point of a level conditions the next. Time of an answer: best "
+        "path, batches of 8; what is trained: adapters and heads. The learning rate is one for all "
+        "arms and was not tuned. `hyperlm experiment answers`",
+        *parts,
+    ]
+
+
+def _budget(record: Record, name: str) -> str:
+    """What was run, as the command that repeats it."""
+    settings = budget(record)
+    changes = {
+        "layers": ",".join(map(str, record.figures["layers"])),
+        "rank": settings["lora"],
+        "rate": settings["learning_rate"],
+        "epochs": settings["epochs"],
+        "batch": settings["batch_size"],
+        "texts": settings["texts"] or 0,
+        "words": settings["words"] or 0,
+        "answered": settings["answered"] or 0,
+    }
+    told = " ".join(f"--set {key}={value}" for key, value in changes.items())
+    return (
+        f"{settings['texts'] or 'All'} training texts drawn by the seed, {settings['epochs']} "
+        f"epochs, {record.figures['test']['n']} test texts, the first "
+        f"{settings['words'] or 'words up to the limit'} words of each. "
+        f"`hyperlm experiment {NAME} --data {name} --backbone {settings['backbone']} "
+        f"--max-length {settings['max_length']} {told}`"
+    )
+
+
+def _table(arms: dict[str, list[Record]], kinds: list[Quantity]) -> str:
+    rows = []
+    for arm, records in arms.items():
+        figures = [spread(interval(records, kind, "test"), kind) for kind in kinds]
+        cost = [float(np.mean([of(record) for record in records])) for of in _COST.values()]
+        layers = ",".join(map(str, records[0].figures["layers"]))
+        rows.append(
+            [f"{arm} ({layers})", str(len(records)), *figures, *(f"{c:,.1f}" for c in cost)]
+        )
+    header = ["answer (layers)", "seeds", *(kind.name for kind in kinds), *_COST]
+    return table(header, rows)

@@ -1,0 +1,43 @@
+"""Sentences on what differs between arms, and by how much: each against one of them, paired."""
+
+from collections.abc import Mapping, Sequence
+
+from hyperlm.experiments.markdown import signed
+from hyperlm.experiments.quantities import Quantity, difference
+from hyperlm.experiments.results import Record
+from hyperlm.experiments.statistics import NO_DIFFERENCE, holm, verdict
+
+__all__ = ["against"]
+
+
+def against(
+    arms: Mapping[str, Sequence[Record]], base: str, kinds: Sequence[Quantity]
+) -> list[str]:
+    """A Markdown list with a line for each quantity in which an arm differs from ``base``.
+
+    The p-values of one quantity are adjusted together (Holm). Empty where there is nothing to
+    compare.
+    """
+    others = [arm for arm in arms if arm != base]
+    if base not in arms or not others:
+        return []
+    lines = []
+    for kind in kinds:
+        found = [difference(arms[arm], arms[base], kind, "test") for arm in others]
+        seeds = holm([d.p_seeds for d in found])
+        texts = holm([float("nan") if d.p_texts is None else d.p_texts for d in found])
+        said = []
+        for arm, d, p_seeds, p_texts in zip(others, found, seeds, texts, strict=True):
+            words = verdict(
+                d,
+                first=arm,
+                second=base,
+                higher_is_better=kind.higher is not False,
+                p_seeds=p_seeds,
+                p_texts=None if d.p_texts is None else p_texts,
+            )
+            if words != NO_DIFFERENCE:
+                said.append(f"{arm} {signed(d.over_seeds.mean, kind)}, {words}")
+        if said:
+            lines.append(f"- {kind.title}: {'; '.join(said)}.")
+    return ["\n".join([*lines, f"- everywhere else: {NO_DIFFERENCE}."])]
