@@ -1,11 +1,13 @@
 """Sets of labels that hold the right one with a promised probability, and small trees of them.
 
-Split conformal prediction: on texts set aside, the score of a text is the probability mass of all
-paths at least as probable as its gold path (adaptive prediction sets, Romano, Sesia and Candès
-2020, without randomisation); the set for a new text takes paths, most probable first, until their
-mass reaches the quantile of those scores. For exchangeable texts the gold path is inside with at
-least the promised probability, whatever the model is. The answer as one node is the lowest common
-ancestor of the set, and its guarantee is the same.
+Split conformal prediction: on texts set aside, the score of a text is what its gold path lacks to
+probability one; the set of a new text holds every path whose score is at most a quantile of those
+(least ambiguous sets, Sadinle, Lei and Wasserman 2019). For exchangeable texts the gold path is
+inside with at least the promised probability, whatever the model is, and among such rules this one
+has the smallest sets on average where the probabilities are right. Taking paths until their mass
+reaches a quantile (adaptive sets) was tried: a sure model fills them with crumbs, 99.8 % covered
+for 90 % promised, 72 paths in a set. The answer as one node is the lowest common ancestor of the
+set, and its guarantee is the same.
 """
 
 from collections.abc import Sequence
@@ -24,15 +26,14 @@ _REPEATS_OF_DEPTH = 5  # the slow part, and a mean over texts that hardly change
 
 
 def gold_scores(posterior: npt.NDArray[Any], gold: npt.ArrayLike) -> np.ndarray:
-    """Mass of all columns at least as probable as the gold one, ``(n,)`` in (0, 1].
+    """One less the probability of the gold column, ``(n,)`` in [0, 1].
 
     Args:
         posterior: ``(n, T)`` probabilities.
         gold: column of each text.
     """
     p = np.asarray(posterior, dtype=np.float64)
-    own = p[np.arange(len(p)), np.asarray(gold)]
-    return np.where(p >= own[:, None], p, 0.0).sum(1)
+    return 1.0 - p[np.arange(len(p)), np.asarray(gold)]
 
 
 def quantile(scores: npt.NDArray[Any], coverage: float) -> float:
@@ -48,8 +49,8 @@ def set_sizes(posterior: npt.NDArray[Any], limit: float) -> np.ndarray:
 
     The most probable column is always taken: a set without a label helps nobody.
     """
-    p = -np.sort(-np.asarray(posterior, dtype=np.float64), axis=1)
-    return np.maximum((p.cumsum(1) <= limit + 1e-12).sum(1), 1)
+    p = np.asarray(posterior, dtype=np.float64)
+    return np.maximum((1.0 - p <= limit + 1e-12).sum(1), 1)
 
 
 def check_coverage(
@@ -83,7 +84,7 @@ def check_coverage(
         fit, count = mixed[:half], mixed[half:]
         limit = quantile(scores[fit], coverage)
         size = set_sizes(p[count], limit)
-        inside = (scores[count] <= limit) | (order[count, 0] == own[count])
+        inside = (scores[count] <= limit + 1e-12) | (order[count, 0] == own[count])
         covered.append(inside.mean())
         sizes.append(size.mean())
         medians.append(np.median(size))

@@ -15,9 +15,12 @@ from torch.nn import functional as F
 from hyperlm.experiments.settings import HeadRun
 from hyperlm.experiments.stacked import StackedHeads, StackedOptimizer
 from hyperlm.heads import HierarchicalHead, HyperbolicHead
+from hyperlm.heads.discriminant import whitening
 from hyperlm.optim import SplitOptimizer, build_optimizer, clip_gradients
 
 __all__ = ["fit_alone", "fit_together", "schedule", "training_rows"]
+
+_Frames = list[tuple[Tensor, Tensor]]  # per tap, see :func:`whitening`
 
 
 def training_rows(count: int, run: HeadRun) -> np.ndarray:
@@ -47,7 +50,24 @@ def fit_together(
         features: ``(n, taps, D)``.
         targets: end nodes ``(n,)``, or ``(n, N)`` booleans where texts have several gold paths.
     """
-    stacked, first = StackedHeads(heads), runs[0]
+    first = runs[0]
+    tables = _normalised(features)
+    shift = torch.zeros(len(runs), 1, dtype=torch.int64)  # where a run's rows begin in the tables
+    frames: list[_Frames] = []
+    if first.whiten:
+        frames = _frames(heads[0], features, targets, runs)
+        for head, run, frame in zip(heads, runs, frames, strict=True):
+            # A random projection is as random in these coordinates; any other must be kept.
+            if run.init in ("names", "texts"):
+                _enter(head, frame)
+        own = frames if first.train_share < 1 else frames[:1]
+        tables = [
+            torch.cat([((table - m) @ A).float() for A, m in (frame[tap] for frame in own)])
+            for tap, table in enumerate(tables)
+        ]
+        if len(own) > 1:
+            shift = len(features) * torch.arange(len(runs)).unsqueeze(1)
+    stacked = StackedHeads(heads)
     optimizer = StackedOptimizer(
         stacked,
         [run.head_lr for run in runs],
@@ -55,18 +75,20 @@ def fit_together(
         weight_decay=first.weight_decay,
         decays=[name for name in stacked.flat if name.endswith("weight")],
     )
-    normal = _normalised(features)
     noise = [torch.Generator().manual_seed(run.seed) for run in runs]
     orders = [_batches(len(features), run) for run in runs]
     steps = _steps(len(features), first)
     for step in range(steps):
         rows = torch.stack([next(order) for order in orders])  # (R, B)
-        states = [part[rows.view(-1)].view(*rows.shape, -1) for part in normal]
+        at = (rows + shift).view(-1)
+        states = [table[at].view(*rows.shape, -1) for table in tables]
         if first.dropout:
             _drop_out(states, first.dropout, noise)
         stacked.losses(states, targets[rows]).backward()
         optimizer.step(schedule(step, steps, first.warmup), first.max_grad_norm)
     stacked.write_back()
+    for head, frame in zip(heads, frames, strict=False):
+        _leave(head, frame)
 
 
 def fit_alone(head: HierarchicalHead, features: Tensor, targets: Tensor, run: HeadRun) -> None:
@@ -130,6 +152,40 @@ def _normalised(features: Tensor) -> list[Tensor]:
     """What a projection makes of the features before its dropout, one ``(n, D)`` per tap."""
     width = features.shape[-1]
     return [F.layer_norm(part.float(), (width,)).contiguous() for part in features.unbind(1)]
+
+
+def _frames(
+    head: HierarchicalHead, features: Tensor, targets: Tensor, runs: Sequence[HeadRun]
+) -> list[_Frames]:
+    """The whitened coordinates of each run, from the texts it learns from."""
+    cuts = head.cuts(features.device)
+    found: dict[bytes, _Frames] = {}
+    frames = []
+    for run in runs:
+        rows = training_rows(len(features), run)
+        key = rows.tobytes()
+        if key not in found:
+            found[key] = whitening(features[rows], targets[rows], cuts)
+        frames.append(found[key])
+    return frames
+
+
+@torch.no_grad()
+def _enter(head: HierarchicalHead, frames: _Frames) -> None:
+    """Write the projections for whitened states ``z = (x - m) A``, so that they give the same."""
+    for projection, (A, m) in zip(head.each_projection(), frames, strict=True):
+        weight, bias = projection.linear.weight, projection.linear.bias
+        bias.add_((weight.double() @ m).float())
+        weight.copy_(torch.linalg.solve(A, weight.double().T).T)  # A is symmetric
+
+
+@torch.no_grad()
+def _leave(head: HierarchicalHead, frames: _Frames) -> None:
+    """The reverse of :func:`_enter`: projections of plain states, with the same answers."""
+    for projection, (A, m) in zip(head.each_projection(), frames, strict=True):
+        weight, bias = projection.linear.weight, projection.linear.bias
+        weight.copy_(weight.double() @ A)
+        bias.sub_((weight.double() @ m).float())
 
 
 def _drop_out(states: list[Tensor], probability: float, noise: Sequence[torch.Generator]) -> None:

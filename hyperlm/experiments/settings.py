@@ -24,8 +24,9 @@ class HeadRun:
 
     Attributes:
         head: ``points`` or ``linear``.
-        init: where node points start: ``random``, ``tree`` or ``names``; a linear head always
-            starts at random.
+        init: where node points start: ``random``, ``tree``, ``names`` or ``texts``
+            (:func:`~hyperlm.heads.start_from_texts`, with the training texts of the run); a linear
+            head starts at ``random`` or from ``texts``.
         init_step: distance from parent to child of the tree start, tau; ``None`` for the head's
             own choice.
         layers: one layer of the backbone per level, as ``hyperlm train --layers`` reads them.
@@ -34,6 +35,9 @@ class HeadRun:
         head_lr: learning rate of projections, biases and temperatures.
         node_lr: learning rate of the node points (Riemannian length a step) or, in a linear head,
             of the node weights.
+        whiten: learn the projections in coordinates in which the texts of a label spread alike
+            (:func:`~hyperlm.heads.discriminant.whitening` of the run's training texts), dropout
+            included; the trained head is an ordinary one.
         train_share: share of the training texts, drawn by the seed.
         seed: of the start, the order of the texts, dropout and the draw of the texts.
     """
@@ -62,12 +66,17 @@ class HeadRun:
     weight_decay: float = 0.01
     warmup: float = 0.1
     max_grad_norm: float = 1.0
+    whiten: bool = False
     train_share: float = 1.0
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.head == "linear" and self.init != "random":
+        if self.head == "linear" and self.init not in ("random", "texts"):
             raise OptionError(f"a linear head has no points to start from {self.init!r}.")
+        if self.whiten and not self.stackable:
+            raise OptionError(
+                "whiten: heads with cone loss or learned curvature train without whitening."
+            )
         if not 0 < self.train_share <= 1:
             raise OptionError(f"train_share {self.train_share:g}: must lie in (0, 1].")
         for name in ("epochs", "batch_size", "head_lr", "node_lr", "max_grad_norm"):

@@ -2,6 +2,7 @@
 
 from hyperlm.heads.base import HeadOutput, HierarchicalHead
 from hyperlm.heads.build import build_head
+from hyperlm.heads.discriminant import start_from_texts
 from hyperlm.heads.hyperbolic import HyperbolicHead
 from hyperlm.heads.linear import LinearHead
 from hyperlm.heads.losses import path_loss
@@ -13,4 +14,5 @@ __all__ = [
     "LinearHead",
     "build_head",
     "path_loss",
+    "start_from_texts",
 ]

@@ -7,6 +7,7 @@ it resembles. Helps most where texts per class are few.
 """
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 
 import torch
@@ -14,26 +15,34 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from hyperlm.errors import OptionError
-from hyperlm.heads import HyperbolicHead
+from hyperlm.heads import HierarchicalHead, HyperbolicHead
 from hyperlm.lm.batches import pooled_features, tokenise
 from hyperlm.lm.model import HierarchicalLM
 from hyperlm.taxonomy import Taxonomy
 
-__all__ = ["name_texts", "start_from_names"]
+__all__ = ["name_texts", "start_from_features", "start_from_names"]
 
 _TEXTS = 2000  # enough for the principal components of a few hundred dimensions
 _NODE_RADIUS = 0.5
 _RIDGE = 0.1  # of the mean variance: as many texts as dimensions must not be fitted exactly
 
 
-def name_texts(taxonomy: Taxonomy) -> list[str]:
+def name_texts(taxonomy: Taxonomy, *, parents: bool = True) -> list[str]:
     """A phrase per node: its name and its parent's, in words.
 
     ``("Place", "BodyOfWater")`` reads ``body of water, place``.
+
+    Args:
+        parents: name the parent always; else only where nodes of several parents share a name.
     """
+    paths = [taxonomy.path(node) for node in range(len(taxonomy))]
+    shared = Counter(path[-1] for path in paths)
     return [
-        ", ".join(_in_words(name) for name in reversed(taxonomy.path(node)[-2:]))
-        for node in range(len(taxonomy))
+        ", ".join(
+            _in_words(name)
+            for name in reversed(path[-2:] if parents or shared[path[-1]] > 1 else path[-1:])
+        )
+        for path in paths
     ]
 
 
@@ -42,7 +51,6 @@ def _in_words(name: str) -> str:
     return re.sub(r"[_\s]+", " ", spaced).strip().lower()
 
 
-@torch.no_grad()
 def start_from_names(
     model: HierarchicalLM, texts: Sequence[str], *, seed: int = 0, progress: bool = False
 ) -> None:
@@ -55,26 +63,55 @@ def start_from_names(
     Raises:
         OptionError: the head has no points.
     """
-    head = model.head
-    if not isinstance(head, HyperbolicHead):
-        raise OptionError("--init names places node points; it needs --head points.")
+    head = _with_points(model.head)
     order = torch.randperm(len(texts), generator=torch.Generator().manual_seed(seed))
     sample = [texts[int(i)] for i in order[:_TEXTS]]
     length = model.config.max_length
-    names = name_texts(model.taxonomy)
     of_texts, of_names = (
         pooled_features(model, tokenise(part, model.tokenizer, length), progress=progress)
-        for part in (sample, names)
+        for part in (sample, name_texts(model.taxonomy))
     )
-    text = F.layer_norm(of_texts, (head.hidden_size,))  # (n, taps, D)
-    name = F.layer_norm(of_names, (head.hidden_size,))  # (N, taps, D)
+    start_from_features(head, of_texts, of_names)
+
+
+@torch.no_grad()
+def start_from_features(
+    head: HierarchicalHead,
+    texts: Tensor,
+    names: Tensor,
+    *,
+    ends: Tensor | None = None,
+    name_weight: float = 1.0,
+) -> None:
+    """The same from pooled features, and if wished from what is known of the classes.
+
+    Args:
+        head: a :class:`HyperbolicHead`.
+        texts: ``(n, taps, D)``, for the principal components.
+        names: ``(N, taps, D)``, one name per node.
+        ends: ``(n,)`` end nodes of the texts. A node then starts at the mean of its texts and its
+            name, lengthened to a text's, instead of its name alone; terminals all at one radius.
+        name_weight: how many texts a name counts for; positive.
+    Raises:
+        OptionError: the head has no points, or the weight is not positive.
+    """
+    head = _with_points(head)
+    if not name_weight > 0:
+        raise OptionError(f"name_weight {name_weight:g}: must be greater than 0.")
+    text = F.layer_norm(texts, (head.hidden_size,))  # (n, taps, D)
+    name = F.layer_norm(names, (head.hidden_size,))  # (N, taps, D)
     # A name is far shorter than a text: each kind is centred on its own mean.
     text_mean, name_mean = text.mean(0), name.mean(0)
     text, name = text - text_mean, name - name_mean
     # The deepest tap sets the space, and the others are fitted to it: one space for all levels.
     deepest = head.tap_of_level[-1]
     components = _principal(torch.cat([text[:, deepest], name[:, deepest]]), head.dim)
-    place = _gather(name[:, deepest] @ components.T, model.taxonomy)  # (N, d)
+    place = name[:, deepest] @ components.T  # (N, d)
+    if ends is not None:
+        terminals = torch.as_tensor(head.taxonomy.terminals.copy())
+        place = _with_texts(place, text[:, deepest] @ components.T, ends, name_weight)
+        place[terminals] = _one_radius(place[terminals])
+    place = _gather(place, head.taxonomy)
     scale = _NODE_RADIUS / place.norm(dim=1).mean().clamp(min=torch.finfo(place.dtype).eps)
     goal = torch.cat([text[:, deepest], name[:, deepest]]) @ components.T
     for tap, projection in enumerate(head.each_projection()):
@@ -86,6 +123,28 @@ def start_from_names(
         projection.linear.weight.copy_(scale * weight)
         projection.linear.bias.copy_(-scale * weight @ text_mean[tap])
     head.set_node_tangents(scale * place)
+
+
+def _with_points(head: HierarchicalHead) -> HyperbolicHead:
+    if not isinstance(head, HyperbolicHead):
+        raise OptionError("--init names places node points; it needs --head points.")
+    return head
+
+
+def _with_texts(names: Tensor, texts: Tensor, ends: Tensor, weight: float) -> Tensor:
+    """Means ``(N, d)`` of the texts of each node and its name, which counts ``weight`` texts."""
+    length = texts.norm(dim=1).mean() / names.norm(dim=1).mean().clamp(min=1e-12)
+    total = (weight * length * names).index_add(0, ends, texts)
+    return total / (weight + torch.bincount(ends, minlength=len(names))).unsqueeze(1)
+
+
+def _one_radius(place: Tensor) -> Tensor:
+    """All at their mean radius.
+
+    The mean of scattered texts is short, so that it would be near to every text.
+    """
+    radius = place.norm(dim=1, keepdim=True)
+    return place * (radius.mean() / radius.clamp(min=torch.finfo(place.dtype).eps))
 
 
 def _gather(place: Tensor, taxonomy: Taxonomy) -> Tensor:

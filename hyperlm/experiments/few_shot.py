@@ -1,0 +1,162 @@
+"""What do label names, the ball, contrast and retrieval give where texts are few?
+
+k texts of every class are drawn, k in 1, 2, 4, 8, 16 (all where a class has fewer), five times; a
+draw of more texts holds those of fewer. Everything reads the same frozen features of the last
+layer. Per number of texts, each arm has the settings of its grid that are best on val, mean path
+accuracy over two draws that are used for nothing else. Command: ``hyperlm experiment few-shot``.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from hyperlm.errors import OptionError
+from hyperlm.experiments.features import FrozenData
+from hyperlm.experiments.few_shot_bench import Bench
+from hyperlm.experiments.results import Record, ResultsFile
+from hyperlm.experiments.trials import Trial
+
+__all__ = ["ARMS", "NAME", "SHOTS", "ZERO", "Arm", "arms_of", "run"]
+
+NAME = "few-shot"
+SHOTS = "1,2,4,8,16"
+ZERO = "names alone"
+TUNE_DRAWS = (100, 101)
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One way to classify.
+
+    Attributes:
+        method: of :meth:`Bench.scores`.
+        grid: settings to choose from on val.
+        base: an arm whose chosen settings are taken first.
+    """
+
+    method: str
+    grid: tuple[dict[str, Any], ...]
+    base: str | None = None
+
+
+def _grid(**choices: Sequence[Any]) -> tuple[dict[str, Any], ...]:
+    """All combinations."""
+    out: list[dict[str, Any]] = [{}]
+    for name, values in choices.items():
+        out = [some | {name: value} for some in out for value in values]
+    return tuple(out)
+
+
+# The weights of a projection that starts from names are of size 1e-3: rates that suit a random
+# start undo it within a few steps. Few steps also leave the posterior far too flat, so that it is
+# read sharpened: answers stay, probabilities and what is mixed with them change.
+_POINTS = tuple(
+    {"head_lr": head, "node_lr": node, "sharpen": 4.0}
+    for head, node in ((1e-5, 2e-3), (3e-5, 2e-3), (1e-4, 2e-3), (1e-3, 5e-3), (1e-3, 2e-2))
+)
+_RETRIEVAL = _grid(share=(0.1, 0.3, 0.5), vote_temperature=(5.0, 20.0, 40.0))
+_LINEAR = {"kind": "linear", "names_as_texts": False, "steps": 200}
+ARMS: Mapping[str, Arm] = {
+    ZERO: Arm("names", _grid(decoding=("leaf", "level"), parents=(False, True))),
+    "class means": Arm("class means", _grid(decoding=("leaf", "level"))),
+    "class means + names": Arm(
+        "class means", _grid(decoding=("leaf", "level"), name_weight=(1.0, 3.0))
+    ),
+    "logistic regression": Arm("logistic regression", _grid(strength=(10.0, 100.0))),
+    "linear": Arm(
+        "head",
+        tuple(
+            _LINEAR | {"head_lr": head, "node_lr": node, "loss": loss, "decoding": loss}
+            for loss in ("level", "leaf")
+            for head, node in ((1e-3, 3e-3), (1e-3, 1e-2), (3e-3, 1e-2), (1e-2, 3e-2))
+        ),
+    ),
+    "euclidean": Arm("head", tuple({"geometry": "euclidean"} | some for some in _POINTS)),
+    "poincare": Arm("head", _POINTS),
+    "poincare + contrastive": Arm("head", _grid(contrast=(0.1, 0.5)), base="poincare"),
+    "poincare + retrieval": Arm("retrieval", _RETRIEVAL, base="poincare"),
+    "poincare + both": Arm("retrieval", _RETRIEVAL, base="poincare + contrastive"),
+}
+
+
+def run(
+    data: FrozenData,
+    results: ResultsFile,
+    *,
+    seeds: int = 5,
+    dims: Sequence[int] = (128,),
+    shots: str = SHOTS,
+    arms: Sequence[str] = tuple(ARMS),
+    progress: bool = False,
+) -> None:
+    """Train what is missing in the results file.
+
+    Args:
+        seeds: draws of texts.
+        dims: one dimension, of the heads.
+        shots: texts of a class, numbers from 1 with commas.
+    Raises:
+        OptionError: several dimensions, unknown arms, or shots that are no such numbers. DataError:
+            texts with several gold paths.
+    """
+    if len(dims) != 1:
+        raise OptionError(f"--dims {','.join(map(str, dims))}: few-shot runs at one dimension.")
+    if set(arms) - set(ARMS):
+        raise OptionError(f"arms {', '.join(arms)}: choose from {', '.join(ARMS)}.")
+    counts = _numbers(shots)
+    bench = Bench(data, dims[0], progress)
+    if ZERO in arms:
+        _arm(ZERO, 0, {}, bench, results, [0], [0])
+    for count in counts:
+        chosen: dict[str, dict[str, Any]] = {}
+        bench.trained.clear()
+        for name in (name for name in ARMS if name in arms and name != ZERO):
+            chosen[name] = _arm(name, count, chosen, bench, results, TUNE_DRAWS, range(seeds))
+
+
+def arms_of(results: ResultsFile, data: str) -> dict[tuple[str, int], list[Record]]:
+    """The measured runs of a data set by arm and texts of a class; names alone have 0."""
+    found: dict[tuple[str, int], list[Record]] = {}
+    for record in results.of(experiment=NAME, stage="measure"):
+        if record.data["name"] == data:
+            at = record.labels["arm"], record.labels["shots"]
+            found.setdefault(at, []).append(record)
+    return found
+
+
+def _numbers(shots: str) -> list[int]:
+    parts = [part.strip() for part in shots.split(",")]
+    if not all(part.isdigit() and int(part) for part in parts):
+        raise OptionError(f"shots {shots!r}: give texts of a class, from 1, as in shots=1,4,16.")
+    return [int(part) for part in parts]
+
+
+def _arm(
+    name: str,
+    shots: int,
+    chosen: Mapping[str, dict[str, Any]],
+    bench: Bench,
+    results: ResultsFile,
+    tune: Sequence[int],
+    seeds: Sequence[int],
+) -> dict[str, Any]:
+    """Tune an arm on val, then measure it; the settings that were chosen."""
+    arm = ARMS[name]
+    if arm.base and arm.base not in chosen:
+        raise OptionError(f"the arm {name!r} starts from {arm.base!r}: run both.")
+    base = {"shots": shots} | (chosen[arm.base] if arm.base else bench.defaults(arm.method))
+    grid = [base | more for more in arm.grid]
+    labels = {"experiment": NAME, "arm": name, "shots": shots}
+    tried = bench.run(
+        [Trial(arm.method, settings, seed) for settings in grid for seed in tune],
+        results,
+        labels | {"stage": "tune"},
+    )
+    found = [record.figures["val"]["path_accuracy"] for record in tried]
+    means = np.array(found).reshape(len(grid), len(tune)).mean(1)
+    best = grid[int(means.argmax())]  # ties go to the first
+    trials = [Trial(arm.method, best, seed) for seed in seeds]
+    bench.run(trials, results, labels | {"stage": "measure"})
+    return best

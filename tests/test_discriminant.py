@@ -1,0 +1,149 @@
+"""Starting from labelled texts: Fisher's discriminants, shrunk means, one space for all taps."""
+
+import numpy as np
+import pytest
+import torch
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+from torch.nn import functional as F
+
+from hyperlm.errors import DataError, OptionError
+from hyperlm.heads import HyperbolicHead, LinearHead, start_from_texts
+from hyperlm.heads.discriminant import node_means
+from hyperlm.heads.losses import gold_ends
+from hyperlm.taxonomy import Taxonomy
+
+PATHS = [(a, f"{a}{b}") for a in "xyz" for b in "klm"]
+TREE = Taxonomy.from_paths(PATHS)
+D = 20
+
+
+def labelled(count=180, taps=1, seed=0):
+    """Texts around a centre per leaf, in coordinates of very different spread."""
+    random = torch.Generator().manual_seed(seed)
+    leaves = torch.tensor(TREE.leaves.copy())
+    ends = leaves[torch.arange(count) % len(leaves)]
+    centres = torch.randn(taps, len(TREE), D, generator=random)
+    noise = torch.randn(count, taps, D, generator=random) * torch.linspace(0.1, 6, D)
+    return centres[:, ends].transpose(0, 1) + noise, ends
+
+
+@pytest.mark.parametrize("geometry", ["euclidean", "poincare", "lorentz"])
+@pytest.mark.parametrize("curvature", [1.0, 4.0])
+def test_coordinates_are_those_of_scikit_learns_discriminants(geometry, curvature):
+    """With every direction kept, differences of squared distances are those of Mahalanobis'.
+
+    Means are shrunk here and not there, a thousandth with so many texts. The coordinates are
+    tangent vectors, so that neither the geometry nor c changes them.
+    """
+    features, ends = labelled(count=9000)
+    head = HyperbolicHead(D, TREE, dim=D, geometry=geometry, curvature=curvature).eval()
+    start_from_texts(head, features, ends)
+    with torch.no_grad():
+        texts = head.projections[0](features[:, 0])
+    nodes = head.node_tangents().detach()[ends.unique()]
+    ours = torch.cdist(texts.double(), nodes.double()).square()
+    normal = F.layer_norm(features[:, 0], (D,)).double().numpy()
+    solver = LinearDiscriminantAnalysis(solver="lsqr", shrinkage=0.1, priors=np.full(9, 1 / 9)).fit(
+        normal, ends.numpy()
+    )
+    theirs = solver.decision_function(normal)
+    a = (ours[:, :1] - ours).flatten().numpy()
+    b = (theirs - theirs[:, :1]).flatten()
+    assert np.corrcoef(a, b)[0, 1] > 0.999
+
+
+@pytest.mark.parametrize("head", ["points", "linear"])
+def test_labels_are_told_apart_before_any_training(head):
+    features, ends = labelled(taps=2, count=1800)
+    kind = {"points": HyperbolicHead, "linear": LinearHead}[head]
+    made = kind(D, TREE, dim=8, tap_of_level=(0, 1), seed=1).eval()
+    answers = lambda: made.decode(made(features.unbind(1)).logits)  # noqa: E731
+    gold = [TREE.path(int(end)) for end in ends]
+    right = lambda: np.mean([a == g for a, g in zip(answers(), gold, strict=True)])  # noqa: E731
+    before = right()
+    start_from_texts(made, features, ends)
+    assert before < 0.3 < 0.5 < right()
+
+
+def test_a_linear_head_starts_as_the_flat_twin():
+    features, ends = labelled()
+    linear, points = LinearHead(D, TREE, 8).eval(), HyperbolicHead(D, TREE, 8, "euclidean").eval()
+    for head in (linear, points):
+        start_from_texts(head, features, ends)
+    with torch.no_grad():
+        text = points.projections[0](features[:, 0])
+        squared = torch.cdist(text, points.node_tangents()).square()
+        scores = linear.eval()(features.unbind(1)).logits
+    differences = scores - scores[:, :1]
+    torch.testing.assert_close(differences, -10 * (squared - squared[:, :1]), atol=1e-4, rtol=1e-4)
+
+
+def test_means_are_shrunk_to_the_parent():
+    taxonomy = Taxonomy.from_paths([("a", "b"), ("a", "c"), ("d",)])
+    b, c, a, d = (taxonomy.index(p) for p in (("a", "b"), ("a", "c"), ("a",), ("d",)))
+    head = HyperbolicHead(1, taxonomy, dim=2)
+    texts = torch.tensor([[1.0], [5.0], [6.0]])
+    means = node_means(texts, torch.tensor([b, b, d]), torch.ones(3), head.cuts(texts.device))
+    assert means[a].item() == pytest.approx((1 + 5 + 4) / 3)  # 4 is the mean of all
+    assert means[b].item() == pytest.approx((1 + 5 + 10 / 3) / 3)
+    assert means[c].item() == means[a].item()  # has no text
+    assert means[d].item() == pytest.approx((6 + 4) / 2)
+
+
+def test_ends_of_every_kind_give_one_start():
+    """End nodes, nodes per level and marked nodes of the same paths."""
+    features, ends = labelled(count=90)
+    parent = torch.tensor(TREE.parent.copy())
+    per_level = torch.stack([parent[ends], ends], 1)
+    marked = torch.zeros(len(ends), len(TREE), dtype=torch.bool).scatter(1, per_level, True)
+    heads = [HyperbolicHead(D, TREE, dim=8) for _ in range(3)]
+    for head, targets in zip(heads, (ends, per_level, marked), strict=True):
+        start_from_texts(head, features, targets)
+    cuts = heads[0].cuts(ends.device)
+    assert torch.equal(gold_ends(marked, cuts)[1], ends)
+    for head in heads[1:]:
+        torch.testing.assert_close(head.points.data, heads[0].points.data)
+
+
+def test_taps_share_one_space():
+    """The labels' means by the shallow tap lie nearest to those by the deep one."""
+    features, ends = labelled(count=900, taps=1)
+    other = features @ torch.linalg.qr(torch.randn(D, D))[0]
+    head = HyperbolicHead(D, TREE, dim=8, tap_of_level=(0, 1)).eval()
+    start_from_texts(head, torch.cat([other, features], 1), ends)
+    with torch.no_grad():
+        shallow = head.projections[0](other[:, 0])
+        deep = head.projections[1](features[:, 0])
+    of = [torch.stack([x[ends == leaf].mean(0) for leaf in ends.unique()]) for x in (shallow, deep)]
+    nearest = torch.cdist(*of).argmin(1)
+    assert torch.equal(nearest, torch.arange(len(nearest)))
+
+
+def test_every_direction_can_learn():
+    """More dimensions than labels: none of the projection's rows starts at nothing."""
+    features, ends = labelled()
+    head = HyperbolicHead(D, TREE, dim=16)
+    start_from_texts(head, features, ends)
+    assert (head.projections[0].linear.weight.norm(dim=1) > 0).all()
+
+
+def test_radius_and_determinism():
+    features, ends = labelled()
+    first, second = (HyperbolicHead(D, TREE, dim=8, seed=s) for s in (0, 1))
+    for head in (first, second):
+        start_from_texts(head, features, ends, radius=0.7)
+    assert torch.equal(first.points, second.points)
+    with torch.no_grad():
+        length = first.projections[0].eval()(features[:, 0]).norm(dim=1).mean()
+    assert length.item() == pytest.approx(0.7, rel=1e-5)
+
+
+def test_refusals():
+    features, ends = labelled()
+    head = HyperbolicHead(D, TREE, dim=8)
+    with pytest.raises(OptionError, match=r"the head reads \(n, 1, 20\)"):
+        start_from_texts(head, features[..., :5], ends)
+    with pytest.raises(DataError, match="at least 2 labels"):
+        start_from_texts(head, features, torch.full_like(ends, int(ends[0])))
+    with pytest.raises(DataError, match="no label has texts that differ"):
+        start_from_texts(head, torch.zeros(4, 1, D), ends[:4])
