@@ -88,6 +88,9 @@ def result_rows(metrics: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
             rows.append([f"{level['name']} {label}", *cells])
     for label, pick in _FIGURES.items():
         rows.append([label, *(pick(document) for document in documents)])
+    if any("reply" in document for document in documents):
+        for label, pick in _REPLY_FIGURES.items():
+            rows.append([label, *(pick(document.get("reply", {})) for document in documents)])
     return ["", *there], rows
 
 
@@ -109,6 +112,16 @@ _FIGURES: dict[str, Callable[[dict[str, Any]], str]] = {
 }
 
 
+_REPLY_FIGURES: dict[str, Callable[[dict[str, Any]], str]] = {
+    "reply BLEU-2": lambda r: _percent(r.get("bleu_2")),
+    "reply ROUGE-L": lambda r: _percent(r.get("rouge_l")),
+    "reply distinct-2": lambda r: _percent(r.get("distinct_2")),
+    "distinct-2 of wanted replies": lambda r: _percent(r.get("distinct_2_wanted")),
+    "reply perplexity, gold label": lambda r: _plain(r.get("perplexity")),
+    "reply perplexity, own label": lambda r: _plain(r.get("perplexity_own_label")),
+}
+
+
 def data_name(source: dict[str, Any]) -> str:
     """What to call a data set: files and folders go by their last name."""
     name = str(source["name"])
@@ -119,18 +132,20 @@ def head_in_words(options: TrainingOptions) -> str:
     """What scores the labels, as in "node points in the Poincaré ball"."""
     if options.answer == "text":
         return f"labels in words, one {options.speakers} language head per level"
+    # The levels of such a head are read one after the other.
+    joined = ", each level's point passed to the layers above" if options.answer == "joined" else ""
     if options.head == "linear":
-        return f"linear head of {options.dim} dimensions"
+        return f"linear head of {options.dim} dimensions{joined}"
     if options.geometry == "euclidean":
-        return f"label points in {options.dim} flat dimensions"
+        return f"label points in {options.dim} flat dimensions{joined}"
     space = {"poincare": "the Poincaré ball", "lorentz": "the hyperboloid"}[options.geometry]
     bend = f"{-options.curvature:g}" + (" at the start" if options.learn_curvature else "")
-    return f"label points in {space}, {options.dim} dimensions, curvature {bend}"
+    return f"label points in {space}, {options.dim} dimensions, curvature {bend}{joined}"
 
 
 def _front_matter(options: TrainingOptions, source: dict[str, Any]) -> dict[str, Any]:
     tags = ["hyperlm", "text-classification", "hierarchical-text-classification"]
-    if options.answer == "points" and options.head != "linear" and options.geometry != "euclidean":
+    if options.answer != "text" and options.head != "linear" and options.geometry != "euclidean":
         tags += ["hyperbolic", options.geometry]
     front: dict[str, Any] = {
         "library_name": "hyperlm",

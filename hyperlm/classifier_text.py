@@ -2,20 +2,27 @@
 
 The probability of a path is the product of the probabilities of its levels, that of an inner node
 the product as far as the node; both come from the search, so nothing is summed over the leaves.
+
+A model may say a reply after the labels. Labels are then predicted and measured without it, and
+``evaluate`` adds what :mod:`hyperlm.text_metrics` tells of the replies.
 """
 
 import math
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from hyperlm.classifier import Alternative, Classifier, Prediction, _Answers
+from hyperlm.data import LabelledTexts, gold_nodes
 from hyperlm.errors import ModelError, OptionError
 from hyperlm.lm.decoder import Answer, HierarchicalDecoder
+from hyperlm.lm.hdlm import SequenceCollator
+from hyperlm.text_metrics import corpus_bleu, distinct, perplexity, rouge_l
 
-__all__ = ["TextClassifier"]
+__all__ = ["TextClassifier", "answer_log_probs", "label_layers"]
 
 _WIDTH = 4  # hypotheses side by side, where fewer paths are asked for
 
@@ -28,6 +35,8 @@ class TextClassifier(Classifier):
         batch_size: texts and hypotheses a forward pass.
         width: hypotheses kept for each text; more never make an answer worse, and cost time.
     """
+
+    warm_up = 8  # a text takes a tenth of a second and more here
 
     def __init__(
         self, model: HierarchicalDecoder, *, batch_size: int = 64, width: int = _WIDTH
@@ -59,7 +68,8 @@ class TextClassifier(Classifier):
     def _predict_window(
         self, texts: list[str], top_k: int, threshold: float | None
     ) -> Iterator[Prediction]:
-        answers = dict(self._answer(texts, max(top_k, self.width)))
+        spoken = label_layers(self.decoder)
+        answers = dict(self._answer(texts, max(top_k, self.width), layers=spoken))
         for row, text in enumerate(texts):
             best = answers[row][0]
             path, sure = self.taxonomy.path(best.nodes[-1]), _along(best)
@@ -81,16 +91,106 @@ class TextClassifier(Classifier):
         nodes = torch.empty(n, dtype=torch.long)
         paths = torch.full((n, levels), -1)
         confidence, consistent = torch.empty(n), torch.zeros(n, dtype=torch.bool)
-        for row, answers in self._answer(texts, self.width):
+        spoken = label_layers(self.decoder)
+        for row, answers in self._answer(texts, self.width, layers=spoken):
             best = answers[0]
             nodes[row], confidence[row] = best.nodes[-1], best.probability
             paths[row, : len(best.nodes)] = torch.tensor(best.nodes)
         # What the model says with nothing to hold it to the taxonomy.
         ends = set(self.taxonomy.terminals.tolist())
-        for row, answers in self._answer(texts, 1, constrained=False):
+        for row, answers in self._answer(texts, 1, constrained=False, layers=spoken):
             said = answers[0].nodes
             consistent[row] = bool(said) and said[-1] in ends
         return _Answers(nodes, paths, confidence, consistent)
+
+    def evaluate(self, texts: LabelledTexts) -> dict[str, Any]:
+        """As for every classifier; with replies to compare with, also ``reply``, their figures."""
+        document = super().evaluate(texts)
+        if texts.replies is None or not self.decoder.config.text_levels:
+            return document
+        return {**document, "reply": self._reply_figures(texts, texts.replies)}
+
+    def _reply_figures(self, texts: LabelledTexts, wanted: Sequence[str]) -> dict[str, Any]:
+        """Replies said greedily after the model's own label, against those wanted.
+
+        ``perplexity`` is that of the wanted replies, their ending tokens included, each token given
+        the text, the gold label and the tokens before it, at the layer that says replies;
+        ``perplexity_own_label`` the same with the label that the model says greedily.
+        """
+        start = time.perf_counter()
+        answers = {row: found[0] for row, found in self._answer(texts.texts, 1)}
+        seconds = time.perf_counter() - start
+        rows = range(len(texts))
+        said = [answers[row].words[-1] for row in rows]
+        gold = gold_nodes(texts, self.taxonomy)
+        own = [[answers[row].nodes[-1]] for row in rows]
+        each = [[reply] for reply in wanted]
+        size = max(1, self.batch_size // 4)  # scores of all tokens at many places take memory
+        given_gold, given_own = (
+            perplexity(answer_log_probs(self.decoder, texts.texts, ends, each, size)[-1])
+            for ends in (gold, own)
+        )
+        return {
+            "bleu_2": corpus_bleu(said, wanted),
+            "rouge_l": rouge_l(said, wanted),
+            "distinct_2": distinct(said, 2),
+            "distinct_2_wanted": distinct(wanted, 2),
+            "perplexity": given_gold,
+            "perplexity_own_label": given_own,
+            "layer": self.decoder.layers[-1],
+            "longest": self.decoder.config.max_text_tokens,
+            "seconds_per_text": seconds / len(texts),
+        }
+
+
+def label_layers(model: HierarchicalDecoder) -> tuple[int, ...]:
+    """Layers of the levels that are labels, for answers that end there."""
+    return model.layers[: model.format.label_levels]
+
+
+@torch.inference_mode()
+def answer_log_probs(
+    model: HierarchicalDecoder,
+    texts: Sequence[str],
+    ends: Sequence[Iterable[int]] | None,
+    replies: Sequence[Sequence[str]] | None,
+    batch_size: int,
+) -> list[list[float]]:
+    """Log-probabilities of the tokens of given answers, level by level, each at its own layer.
+
+    Every token is given what stands before it in the sequence it is trained on; among all tokens,
+    not only those that name a label. The tokens that end a level count.
+
+    Args:
+        ends: end nodes of each text's label paths; several are several answers. ``None`` for a
+            model without labels.
+        replies: of each text, one for each level of free text; ``None`` for labels alone.
+    Returns:
+        A list for each level; its tokens are in no particular order.
+    """
+    whole = None if ends is None else [[int(end) for end in of_text] for of_text in ends]
+    examples = model.format.examples(texts, whole, replies)
+    examples.sort(key=lambda example: len(example.ids))
+    collate = SequenceCollator(model.tokenizer.pad_token_id)
+    found: list[list[float]] = [[] for _ in model.layers]
+    for start in range(0, len(examples), batch_size):
+        batch = {
+            name: value.to(model.device)
+            for name, value in collate(examples[start : start + batch_size]).items()
+        }
+        states = model.stack.run(
+            0,
+            max(model.layers),
+            input_ids=batch["input_ids"],
+            attention_mask=batch["attention_mask"],
+            keep=sorted(set(model.layers)),
+        )
+        for level, layer in enumerate(model.layers, start=1):
+            here = batch["levels"][:, 1:] == level
+            scores = model.level_logits(level, states[layer][:, :-1][here]).float().log_softmax(-1)
+            tokens = batch["input_ids"][:, 1:][here].unsqueeze(1)
+            found[level - 1] += scores.gather(1, tokens).squeeze(1).tolist()
+    return found
 
 
 def _along(answer: Answer) -> list[float]:

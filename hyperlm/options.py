@@ -8,7 +8,7 @@ from typing import Any
 
 from hyperlm.errors import ModelError, OptionError
 
-__all__ = ["ADAPTERS", "PRECISIONS", "TrainingOptions", "head_arguments"]
+__all__ = ["ADAPTERS", "PRECISIONS", "TrainingOptions", "check_joined", "head_arguments"]
 
 ADAPTERS = ("lora", "hyplora")
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
@@ -23,7 +23,7 @@ _OF_POINT_HEADS = (
     "geometry", "curvature", "learn_curvature", "coordinates", "init", "cone_weight", "cone_pairs",
     "text_cone_weight",
 )  # fmt: skip
-_OF_WORDS = ("speakers", "level_weights", "packed")
+_OF_WORDS = ("speakers", "level_weights", "packed", "reply_column", "reply_tokens")
 
 
 @dataclass(frozen=True)
@@ -32,10 +32,13 @@ class TrainingOptions:
 
     Attributes:
         data: named set, file or folder; see :func:`hyperlm.data.load_data`.
+        reply_column: texts to say after the labels, with ``--answer text``.
+        reply_tokens: most tokens of a reply that is generated; those learnt are never cut.
         backbone: ``minilm``, ``smollm2``, a folder or a hub id.
         layers: ``auto`` or layer numbers, coarse to fine.
         answer: ``points`` scores all labels at once; ``text`` lets a causal decoder say the labels
-            of a path one after the other, each at the layer of its level.
+            of a path one after the other, each at the layer of its level; ``joined`` is ``points``
+            with each level's predicted point told to the layers above it.
         speakers: language heads of the levels with ``--answer text``: ``tied``, ``lora``, ``free``.
         level_weights: of the levels' losses with ``--answer text``: ``equal``, ``learned``, or
             numbers with commas between.
@@ -58,6 +61,7 @@ class TrainingOptions:
     data: str = "demo"
     text_column: str | None = None
     label_columns: tuple[str, ...] | None = None
+    reply_column: str | None = None
     path_separator: str = " > "
     taxonomy: str | None = None
     val_fraction: float = 0.1
@@ -69,6 +73,7 @@ class TrainingOptions:
     speakers: str = "tied"
     level_weights: str = "equal"
     packed: bool = False
+    reply_tokens: int = 64
     head: str = "points"
     geometry: str = "poincare"
     dim: int = 128
@@ -102,7 +107,7 @@ class TrainingOptions:
     def __post_init__(self) -> None:
         positive = (
             "epochs", "batch_size", "accumulate", "max_length", "learning_rate",
-            "head_learning_rate", "point_learning_rate", "max_grad_norm",
+            "head_learning_rate", "point_learning_rate", "max_grad_norm", "reply_tokens",
         )  # fmt: skip
         for name in positive:
             if not 0 < getattr(self, name) < math.inf:
@@ -120,7 +125,7 @@ class TrainingOptions:
             if not 0 <= getattr(self, name) < 1:
                 raise OptionError(f"{_flag(name)} {getattr(self, name)}: must lie in [0, 1).")
         choices = {
-            "answer": ("points", "text"),
+            "answer": ("points", "text", "joined"),
             "speakers": ("tied", "lora", "free"),
             "head": ("points", "linear"),
             "geometry": ("poincare", "lorentz", "euclidean"),
@@ -174,6 +179,8 @@ class TrainingOptions:
                 raise OptionError(f"{_flag(name)} means nothing with --answer {self.answer}.")
         if words:
             self.loss_weights()
+        if self.answer == "joined":
+            check_joined(loss=self.loss, freeze=self.freeze)
 
     def loss_weights(self) -> str | list[float]:
         """``level_weights`` as the decoder takes them."""
@@ -255,10 +262,25 @@ def head_arguments(settings: Any, *further: str) -> dict[str, Any]:
     if settings.head == "linear":
         return arguments
     arguments |= {name: getattr(settings, name) for name in (*_OF_POINT_HEADS, *further)}
-    if settings.init == "names":
-        # Label names are seen through the backbone, so they replace a tree start later.
+    if settings.init in ("names", "texts"):
+        # What the backbone sees is known later, and replaces a tree start then.
         arguments["init"] = "tree"
     return arguments
+
+
+def check_joined(*, loss: str, freeze: bool) -> None:
+    """An OptionError for what cannot be had with levels that condition each other."""
+    if freeze:
+        raise OptionError(
+            "--freeze trains the head on features computed once; with --answer joined the features "
+            "of a level change with what the head predicts above it. Use --lora RANK, or --answer "
+            "points."
+        )
+    if loss == "leaf":
+        raise OptionError(
+            "--answer joined with --loss leaf: one softmax over path ends predicts nothing on the "
+            "levels above them. Use --loss level or path."
+        )
 
 
 def _flag(name: str) -> str:

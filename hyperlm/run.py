@@ -13,7 +13,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,13 +30,14 @@ from hyperlm.errors import DataError, OptionError, OutputError
 from hyperlm.heads import HyperbolicHead
 from hyperlm.lm import HierarchicalLM
 from hyperlm.lm.decoder import HierarchicalDecoder
+from hyperlm.lm.layer_choice import measured_layers
 from hyperlm.options import TrainingOptions
 from hyperlm.runfolder import RECORD, RunFolder, filling, read_record, replacing, write_json
 from hyperlm.taxonomy import Taxonomy
 from hyperlm.training import fit, set_seed
 from hyperlm.training_text import fit_text
 
-__all__ = ["build_model", "draw_labels", "load_run_data", "train"]
+__all__ = ["build_model", "draw_labels", "layers_measured", "load_run_data", "train"]
 
 Model = HierarchicalLM | HierarchicalDecoder
 LOG = "train_log.jsonl"
@@ -98,6 +99,9 @@ def train(
     check_trainable(bundle)
     if record is not None:
         _check_same_data(bundle, record, folder.shown)
+    if record is None and (layers := layers_measured(options, bundle)) is not None:
+        # Named from here on: what is stored repeats the run on a machine without the sweep.
+        options = replace(options, layers=",".join(map(str, layers)))
     model = build_model(options, bundle, progress=progress)
     if chief:
         _check_space(model, folder, options)
@@ -140,11 +144,28 @@ def load_run_data(options: TrainingOptions, splits: Sequence[str] = SPLITS) -> D
         options.data,
         text_column=options.text_column,
         label_columns=options.label_columns,
+        reply_column=options.reply_column,
         path_separator=options.path_separator,
         taxonomy=options.taxonomy,
         seed=options.seed,
         val_fraction=options.val_fraction,
         splits=splits,
+    )
+
+
+def layers_measured(options: TrainingOptions, bundle: DataBundle) -> tuple[int, ...] | None:
+    """What ``--layers auto`` takes from a layer sweep, ``None`` where it is the rule.
+
+    Raises:
+        DataError: the file of the sweep's choice is damaged or foreign.
+    """
+    if options.layers != "auto":
+        return None
+    return measured_layers(
+        options.backbone,
+        bundle.taxonomy,
+        pooling=options.pooling,
+        text_levels=int(options.answer == "text" and bundle.has_replies),
     )
 
 
@@ -155,6 +176,8 @@ def build_model(options: TrainingOptions, bundle: DataBundle, *, progress: bool 
         return HierarchicalDecoder.from_backbone(
             options.backbone,
             bundle.taxonomy,
+            text_levels=int(bundle.has_replies),
+            max_text_tokens=options.reply_tokens,
             layers=options.layers,
             heads=options.speakers,
             weights=options.loss_weights(),
@@ -169,6 +192,7 @@ def build_model(options: TrainingOptions, bundle: DataBundle, *, progress: bool 
         head=options.head_options(),
         lora=options.lora_options(),
         pooling=options.pooling,
+        joined=options.answer == "joined",
         max_length=options.max_length,
         level_names=bundle.level_names,
     )
@@ -205,6 +229,8 @@ def _stored_options(
     given: TrainingOptions | None, record: dict[str, Any], folder: Path
 ) -> TrainingOptions:
     stored = TrainingOptions.from_json(record["options"], path=folder / RECORD)
+    if given is not None and given.layers == "auto":
+        given = replace(given, layers=stored.layers)  # whatever the run took
     if given is None or given == stored:
         return stored
     differ = [

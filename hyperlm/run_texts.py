@@ -36,8 +36,8 @@ def texts_of_run(
             is cut again in the same way, so that its test texts stay those the run never saw.
         split: Of a data set with splits.
         note: Told of changes since the training.
-        columns: ``text_column``, ``label_columns``, ``path_separator``, where they differ from the
-            run's.
+        columns: ``text_column``, ``label_columns``, ``reply_column``, ``path_separator``, where
+            they differ from the run's.
     Raises:
         DataError: It is not known what the run was trained on, or that is not here.
     """
@@ -49,7 +49,7 @@ def texts_of_run(
             data,
             taxonomy=taxonomy,
             split=split,
-            trained_on=(usual["text"], usual["labels"]) if usual else None,
+            trained_on=(usual["text"], usual["labels"], usual.get("reply")) if usual else None,
             **({"path_separator": options.path_separator} if options else {}) | columns,
         )
     if options is None:
@@ -60,6 +60,7 @@ def texts_of_run(
     given = {
         "text_column": options.text_column,
         "label_columns": options.label_columns,
+        "reply_column": options.reply_column,
         "path_separator": options.path_separator,
     } | columns
     name = options.data if data is None else str(data)

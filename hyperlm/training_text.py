@@ -1,9 +1,12 @@
 """Training of a decoder that answers in words, on the same Trainer as everything else.
 
 In: a :class:`HierarchicalDecoder` and a data set. Out: the best checkpoint by path accuracy on val,
-where the path of every text is decoded as it will be later.
+where the path of every text is decoded as it will be later. Replies, where the data has them, are
+trained as the level below the labels. They go on improving after the labels have stopped, so the
+best checkpoint is then that of the lowest loss on val, labels and replies together.
 """
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,13 +17,15 @@ from torch import nn
 from torch.utils.data import Sampler
 from transformers import Trainer
 
-from hyperlm.data import DataBundle
+from hyperlm.classifier_text import answer_log_probs, label_layers
+from hyperlm.data import DataBundle, LabelledTexts
 from hyperlm.errors import OptionError
 from hyperlm.lm.decoder import HierarchicalDecoder
 from hyperlm.lm.hdlm import ExampleSet, SequenceCollator
 from hyperlm.lm.hyplora import curvature_log
 from hyperlm.metrics import path_accuracy
 from hyperlm.options import TrainingOptions
+from hyperlm.text_metrics import perplexity
 from hyperlm.training_setup import (
     checkpoint_to_resume,
     prepare_backbone,
@@ -38,7 +43,7 @@ class DecoderTrainer(Trainer):
 
     Args:
         options: learning rates and the rest.
-        val: texts and the end nodes of their gold paths.
+        val: labelled texts and the end nodes of their gold paths.
         kwargs: of :class:`transformers.Trainer`.
     """
 
@@ -46,7 +51,7 @@ class DecoderTrainer(Trainer):
         self,
         *,
         options: TrainingOptions,
-        val: tuple[Sequence[str], Sequence[np.ndarray]] | None,
+        val: tuple[LabelledTexts, Sequence[np.ndarray]] | None,
         **kwargs: Any,
     ) -> None:
         self.options, self.val = options, val
@@ -93,10 +98,16 @@ class DecoderTrainer(Trainer):
         was_training = model.training
         model.eval()
         size = self.args.per_device_eval_batch_size
+        figures = {}
         with self.accelerator.autocast():
-            nodes = end_nodes(model, texts, size)
+            nodes = end_nodes(model, texts.texts, size)
+            if model.config.text_levels and texts.replies is not None:
+                replies = [[reply] for reply in texts.replies]
+                logs = answer_log_probs(model, texts.texts, gold, replies, size)
+                figures["eval_loss"] = _loss(model, logs)
+                figures["eval_reply_perplexity"] = perplexity(logs[-1]) or 0.0
         model.train(was_training)
-        figures = {"eval_path_accuracy": path_accuracy(_taxonomy(model), gold, nodes) or 0.0}
+        figures["eval_path_accuracy"] = path_accuracy(_taxonomy(model), gold, nodes) or 0.0
         self.log(figures)
         self.control = self.callback_handler.on_evaluate(
             self.args, self.state, self.control, figures
@@ -109,13 +120,20 @@ def _taxonomy(model: HierarchicalDecoder) -> Any:
     return model.taxonomy
 
 
+def _loss(model: HierarchicalDecoder, logs: Sequence[Sequence[float]]) -> float:
+    """The loss of training, learned weights taken for 1: they change, and with them the measure."""
+    weights = model.config.weights or [1.0] * len(logs)
+    means = [-math.fsum(of_level) / max(1, len(of_level)) for of_level in logs]
+    return sum(weight * mean for weight, mean in zip(weights, means, strict=True))
+
+
 def end_nodes(model: HierarchicalDecoder, texts: Sequence[str], batch_size: int) -> np.ndarray:
     """Where the greedily decoded path of each text ends, ``(n,)``."""
     order = sorted(range(len(texts)), key=lambda row: len(texts[row]))
     nodes = np.empty(len(texts), dtype=np.int64)
     for start in range(0, len(order), batch_size):
         rows = order[start : start + batch_size]
-        best = model.answer([texts[row] for row in rows]).best
+        best = model.answer([texts[row] for row in rows], layers=label_layers(model)).best
         nodes[rows] = [answers[0].nodes[-1] for answers in best]
     return nodes
 
@@ -129,7 +147,7 @@ def fit_text(
     resume: bool = False,
     progress: bool = True,
 ) -> DecoderTrainer:
-    """Train in place; afterwards ``model`` is the best checkpoint by path accuracy on val.
+    """Train in place; afterwards ``model`` is the best checkpoint on val.
 
     Args:
         folder: run folder; checkpoints go to ``folder/checkpoints``, the log to
@@ -142,9 +160,11 @@ def fit_text(
     if bundle.val is not None:
         gold = bundle.gold("val")
         rows = [row for row, ends in enumerate(gold) if len(ends)]
-        val = ([bundle.val.texts[row] for row in rows], [gold[row] for row in rows])
+        val = (bundle.val.take(rows), [gold[row] for row in rows])
     arguments = training_arguments(options, folder, has_val=val is not None)
     arguments.label_names = ["levels"]
+    if val is not None and model.config.text_levels:
+        arguments.metric_for_best_model, arguments.greater_is_better = "eval_loss", False
     checkpoint = checkpoint_to_resume(folder, arguments) if resume else None
     if options.packed and not model.stack.can_pack:
         raise OptionError(
@@ -153,7 +173,12 @@ def fit_text(
         )
     prepare_backbone(model, options, arguments)
     train = bundle.split("train")
-    examples = model.format.examples(train.texts, [list(e) for e in bundle.gold("train")])
+    replies = None
+    if model.config.text_levels:
+        assert train.replies is not None, "the model was built with a level for replies"
+        replies = [[reply] for reply in train.replies]
+    ends = [list(of_text) for of_text in bundle.gold("train")]
+    examples = model.format.examples(train.texts, ends, replies)
     trainer = DecoderTrainer(
         options=options,
         val=val,

@@ -381,8 +381,8 @@ def test_dimensions_of_one_question_are_adjusted_together():
 
 def test_scores_and_sets_on_a_worked_example():
     posterior = np.array([[0.5, 0.3, 0.2], [0.1, 0.2, 0.7]])
-    assert conformal.gold_scores(posterior, [0, 1]) == pytest.approx([0.5, 0.9])
-    assert conformal.set_sizes(posterior, 0.85).tolist() == [2, 1]
+    assert conformal.gold_scores(posterior, [0, 1]) == pytest.approx([0.5, 0.8])
+    assert conformal.set_sizes(posterior, 0.75).tolist() == [2, 1]
     assert conformal.set_sizes(posterior, 0.0).tolist() == [1, 1]
     assert conformal.set_sizes(posterior, math.inf).tolist() == [3, 3]
 
@@ -406,7 +406,7 @@ def test_the_promise_is_kept_however_wrong_the_probabilities_are(temperature):
     wrong /= wrong.sum(1, keepdims=True)
     gold = [np.array([TREE.terminals[label]]) for label in labels]
     found = conformal.check_coverage(wrong, gold, TREE, coverage=0.9, repeats=50)
-    assert found["coverage"] >= 0.89
+    assert 0.89 <= found["coverage"] <= 0.93  # kept, and not by sets of everything
     assert 1 <= found["size"] <= len(TREE.terminals)
     assert found["texts"] == 600
     assert 0 <= found["depth"] <= 1

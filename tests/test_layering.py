@@ -27,6 +27,7 @@ ORDER = (
         "cut_tables",
         "label_sets",
         "metrics",
+        "text_metrics",
         "data",
         "embedding",
         "optim",
@@ -34,8 +35,10 @@ ORDER = (
     },
     {"lm"},
     {"classifier", "training", "progress", "checkpoints", "runfolder", "run_texts", "card"},
-    {"experiments", "viz"},
-    {"run", "cli", "__main__"},
+    {"viz"},
+    {"run"},
+    {"experiments"},
+    {"cli", "__main__"},
 )
 LAYER = {name: depth for depth, names in enumerate(ORDER) for name in names}
 

@@ -1,13 +1,18 @@
 """``hyperlm evaluate``: a trained model and labelled texts in, all metrics out."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from hyperlm.cli.errors import Debug, say
 
-__all__ = ["evaluate"]
+if TYPE_CHECKING:
+    from hyperlm.classifier import Classifier
+    from hyperlm.data import LabelledTexts
+    from hyperlm.lm.decoder import HierarchicalDecoder
+
+__all__ = ["evaluate", "set_reply_tokens"]
 
 
 def evaluate(
@@ -29,8 +34,23 @@ def evaluate(
     label_columns: Annotated[
         str | None, typer.Option(help="Label columns, coarse to fine.", metavar="A,B,C")
     ] = None,
+    reply_column: Annotated[
+        str | None,
+        typer.Option(
+            help="Column with the text wanted after the labels; none leaves replies out.",
+            metavar="NAME",
+        ),
+    ] = None,
     path_separator: Annotated[
         str | None, typer.Option(help="Between the names in a column of whole paths.")
+    ] = None,
+    limit: Annotated[
+        int | None,
+        typer.Option(help="Measure on so many of the texts, drawn at random with --seed.", min=1),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of --limit.")] = 0,
+    reply_tokens: Annotated[
+        int | None, typer.Option(help="Most tokens of a reply; shorter ones take less time.", min=1)
     ] = None,
     batch_size: Annotated[int, typer.Option(help="Texts a forward pass.", min=1)] = 64,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
@@ -49,16 +69,53 @@ def evaluate(
     columns = {
         "text_column": text_column,
         "label_columns": _listed(label_columns),
+        "reply_column": reply_column,
         "path_separator": path_separator,
     }
     columns = {name: value for name, value in columns.items() if value is not None}
     texts = texts_of_run(run, model.taxonomy, data=data, split=split, note=_note, columns=columns)
+    if reply_tokens is not None:
+        set_reply_tokens(getattr(model, "decoder", None), reply_tokens)
+    if replies_missing(model, texts) and reply_column != "none":
+        _note("no reply column here: the labels alone are measured.")
+    of = len(texts)
+    if limit is not None and limit < of:
+        texts = texts.sample(limit, seed)
+        _note(f"a sample of {limit:,} of the {of:,} texts, drawn with seed {seed}.")
     document = model.evaluate(texts)
+    if len(texts) < of:
+        document["sample"] = {"of": of, "seed": seed}
     if json:
         show_json(document)
         return
     results_table({split if data is None else Path(data).name: document}, Console())
-    typer.echo(f"{document['texts_per_second']:,.0f} texts a second")
+    speed = document["texts_per_second"]
+    typer.echo(f"{speed:,.0f} texts a second" if speed >= 10 else f"{speed:.2g} texts a second")
+    if "reply" in document:
+        reply = document["reply"]
+        typer.echo(
+            f"Replies said greedily at layer {reply['layer']} after the model's own label, at most "
+            f"{reply['longest']} tokens, {reply['seconds_per_text']:.2f} s each; perplexity of the "
+            "wanted replies after the gold label and after its own."
+        )
+
+
+def set_reply_tokens(decoder: "HierarchicalDecoder | None", tokens: int) -> None:
+    """Let a decoder say no more tokens than these on a level of free text."""
+    from hyperlm.errors import OptionError
+
+    if decoder is None or not decoder.config.text_levels:
+        raise OptionError(
+            "--reply-tokens: this model says labels alone, which have their own length."
+        )
+    decoder.config.max_text_tokens = tokens
+    decoder.__dict__.pop("_format", None)  # which has it from there
+
+
+def replies_missing(model: "Classifier", texts: "LabelledTexts") -> bool:
+    """Whether a model that says replies is given texts without any to compare them with."""
+    decoder = getattr(model, "decoder", None)
+    return texts.replies is None and decoder is not None and bool(decoder.config.text_levels)
 
 
 def _listed(columns: str | None) -> tuple[str, ...] | None:

@@ -15,7 +15,17 @@ if TYPE_CHECKING:
 
 __all__ = ["experiment"]
 
-NAMES = ("compare-geometries", "starts", "ablate", "calibration", "answers", "report")
+NAMES = (
+    "compare-geometries",
+    "starts",
+    "ablate",
+    "calibration",
+    "answers",
+    "layer-sweep",
+    "peers",
+    "few-shot",
+    "report",
+)
 
 
 def experiment(
@@ -109,7 +119,9 @@ def _run(
     settings |= _changed(module.run, name, changes)
     for source in sources:
         data = FrozenData(source, **features)
-        module.run(data, results, progress=features["progress"], **settings)
+        told = module.run(data, results, progress=features["progress"], **settings)
+        if told:
+            say(told)
 
 
 def _changed(run: Callable[..., None], name: str, changes: Sequence[str]) -> dict[str, Any]:

@@ -1,11 +1,13 @@
 """``hyperlm generate``: a decoder says its answer level by level, and which layer said what."""
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from hyperlm.cli.errors import Debug
+from hyperlm.cli.evaluate import set_reply_tokens
 
 if TYPE_CHECKING:
     from hyperlm.lm.decoder import Answer, HierarchicalDecoder
@@ -30,6 +32,9 @@ def generate(
     top_k: Annotated[int, typer.Option(help="With --sample: among so many tokens; 0: all.")] = 0,
     top_p: Annotated[float, typer.Option(help="With --sample: among this much probability.")] = 1.0,
     seed: Annotated[int, typer.Option(help="Of --sample.")] = 0,
+    reply_tokens: Annotated[
+        int | None, typer.Option(help="Most tokens of a reply, or of any other free text.", min=1)
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
     debug: Debug = False,
 ) -> None:
@@ -51,6 +56,8 @@ def generate(
         raise typer.BadParameter("--top-k and --top-p belong to --sample.")
     quiet_libraries()
     model = load_decoder(run).eval()
+    if reply_tokens is not None:
+        set_reply_tokens(model, reply_tokens)
     model.to("cuda" if torch.cuda.is_available() else "cpu")
     documents = []
     for one in text:
@@ -78,6 +85,8 @@ class _Telling:
     def __call__(self, level: int, hypotheses: Sequence["Hypothesis"]) -> None:
         best = max(hypotheses, key=lambda h: h.log_prob)
         said = self.model.format.words(best.tokens[-1])
+        if said.endswith("\ufffd"):
+            return  # half of a sign; the next token brings the rest
         if level != self.level or not said.startswith(self.words):
             self._begin(level)
         typer.echo(said[len(self.words) :], nl=False)
@@ -85,16 +94,20 @@ class _Telling:
 
     def _begin(self, level: int) -> None:
         typer.echo()
-        name = (self.model.config.level_names or [])[level - 1 : level]
-        label = name[0] if name else f"L{level}"
+        label = _level_name(self.model, level)
         typer.echo(f"  {label} (layer {self.model.layers[level - 1]}): ", nl=False)
         self.level, self.words = level, ""
 
     def close(self, best: Sequence["Answer"], cost: "Cost") -> None:
         typer.echo()
+        labels = self.model.format.label_levels
         for answer in best:
-            words = " > ".join(word for word in answer.words if word)
-            typer.echo(f"    {answer.probability:.3f}  {words}")
+            words = " > ".join(word for word in answer.words[:labels] if word)
+            # Of a free text no probability says much: it falls with every token.
+            texts = ["", *answer.words[labels:]] if len(best) > 1 else []
+            chance = math.prod(answer.probabilities[:labels])
+            if labels or texts:
+                typer.echo(f"    {chance:.3f}  {words}" + "\n           ".join(texts))
         typer.echo(
             f"  {sum(level.tokens for level in cost.levels)} tokens in "
             f"{sum(level.passes for level in cost.levels)} passes, {cost.blocks_in_sequence} "
@@ -103,17 +116,26 @@ class _Telling:
         )
 
 
+def _level_name(model: "HierarchicalDecoder", level: int) -> str:
+    names = model.config.level_names or []
+    if level <= len(names):
+        return str(names[level - 1])
+    labels = model.format.label_levels
+    if level <= labels:
+        return f"L{level}"
+    return "reply" if model.num_levels == labels + 1 else f"text {level - labels}"
+
+
 def _document(
     model: "HierarchicalDecoder", text: str, best: Sequence["Answer"], cost: "Cost"
 ) -> dict[str, Any]:
-    names = model.config.level_names or []
     return {
         "text": text,
         "answers": [
             {
                 "levels": [
                     {
-                        "level": names[at] if at < len(names) else f"L{at + 1}",
+                        "level": _level_name(model, at + 1),
                         "layer": model.layers[at],
                         "words": words,
                         "probability": probability,

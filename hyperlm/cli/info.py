@@ -70,6 +70,7 @@ def _model_facts(run: str) -> dict[str, Any]:
             curvature = -float(head.c)
     names = config.level_names or [f"L{n + 1}" for n in range(taxonomy.num_levels)]
     return {
+        "answer": "joined" if config.joined else "points",
         "backbone": config.backbone_name,
         "architecture": config.backbone_config.model_type,
         "layers": config.layers,
@@ -170,4 +171,5 @@ def _head(facts: dict[str, Any]) -> str:
         return f"labels in words, one {facts['speakers']} language head per level"
     space = facts["geometry"] or "linear"
     bend = f", curvature {facts['curvature']:.3g}" if facts["curvature"] is not None else ""
-    return f"{space}, {facts['dim']} dimensions{bend}, {facts['loss']} loss"
+    joined = ", levels joined" if facts.get("answer") == "joined" else ""
+    return f"{space}, {facts['dim']} dimensions{bend}, {facts['loss']} loss{joined}"

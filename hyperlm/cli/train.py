@@ -49,7 +49,7 @@ def train(
     data: Annotated[
         str,
         _data(
-            "demo, dbpedia, wos, a file, a folder with train/val/test tables, or a hub id.",
+            "demo, dbpedia, wos, esconv, a file, a folder with train/val/test tables, or a hub id.",
             "NAME|PATH",
         ),
     ] = _ONE.data,
@@ -64,6 +64,14 @@ def train(
             "A,B,C",
         ),
     ] = None,
+    reply_column: Annotated[
+        str | None,
+        _data(
+            "With --answer text, column with the text to say after the labels. Dialogues bring "
+            "their own; none leaves it out.",
+            "NAME",
+        ),
+    ] = _ONE.reply_column,
     path_separator: Annotated[
         str, _data("What stands between the names in a column of whole paths.", "TEXT")
     ] = _ONE.path_separator,
@@ -81,7 +89,9 @@ def train(
     layers: Annotated[
         str,
         _model(
-            "Backbone layers that serve the levels, coarse to fine, as 4,5,6; or auto.",
+            "Backbone layers that serve the levels, coarse to fine, as 4,5,6. auto: those that "
+            "'hyperlm experiment layer-sweep' measured for this backbone and these labels; without "
+            "a sweep, spread over the upper third.",
             metavar="auto|N,N,N",
         ),
     ] = _ONE.layers,
@@ -99,8 +109,8 @@ def train(
         str,
         _model(
             "points: score all labels at once; text: a causal decoder says the labels of the path, "
-            "each level at its own layer.",
-            metavar="points|text",
+            "each level at its own layer; joined: points, each level's passed to the layers above.",
+            metavar="points|text|joined",
         ),
     ] = _ONE.answer,
     speakers: Annotated[
@@ -118,6 +128,9 @@ def train(
     packed: Annotated[
         bool, _model("With --answer text, several short texts to a row.", "--packed")
     ] = _ONE.packed,
+    reply_tokens: Annotated[
+        int, _model("With --answer text and replies, most tokens of one that is generated.")
+    ] = _ONE.reply_tokens,
     lora: Annotated[
         int | None,
         _model("Train low-rank adapters of this rank instead of all weights.", metavar="RANK"),
@@ -339,7 +352,7 @@ def _run(
             f"       hyperlm evaluate {folder} --data TABLE",
             *(
                 [f"       hyperlm serve {folder}        (a page to explore the labels)"]
-                if options.answer == "points"
+                if options.answer != "text"
                 else []
             ),
         )
@@ -352,6 +365,7 @@ def _summary(options: TrainingOptions, model: "Model", bundle: "DataBundle", con
 
     from hyperlm.card import head_in_words
     from hyperlm.cli.output import pairs
+    from hyperlm.run import layers_measured
     from hyperlm.training import resolve_precision
 
     taxonomy = bundle.taxonomy
@@ -366,13 +380,15 @@ def _summary(options: TrainingOptions, model: "Model", bundle: "DataBundle", con
     precision = str(resolve_precision(options.precision, device)).removeprefix("torch.")
     total = sum(p.numel() for p in model.parameters())
     name = "HypLoRA" if options.adapter == "hyplora" else "LoRA"
+    layers = tuple(model.config.layers or ())
+    how_chosen = " (measured by layer-sweep)" * (layers == layers_measured(options, bundle))
     how = f", {name} rank {options.lora}" if options.lora else ", frozen" if options.freeze else ""
     pairs(
         [
             ("texts", f"{counts} ({bundle.source['name']})"),
             ("classes", f"{levels}; {len(taxonomy.terminals):,} path ends"),
             ("model", f"{options.backbone}, {total / 1e6:.1f}M parameters{how}"),
-            ("layers", ", ".join(map(str, model.config.layers or []))),
+            ("layers", ", ".join(map(str, layers)) + how_chosen),
             ("head", head_in_words(options)),
             ("device", f"{device.type}, {precision}, {torch.get_num_threads()} threads"),
         ],
@@ -380,3 +396,5 @@ def _summary(options: TrainingOptions, model: "Model", bundle: "DataBundle", con
     )
     for warning in bundle.source.get("warnings", []):
         say(f"Note: {warning}.")
+    if bundle.has_replies and options.answer != "text":
+        say(f"Note: --answer {options.answer} learns labels alone; --answer text the replies too.")

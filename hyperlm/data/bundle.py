@@ -7,12 +7,13 @@ classes are recorded. Everything a model card must tell stands in ``DataBundle.s
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from hyperlm.data.dialogues import holds_dialogues, turns
 from hyperlm.data.gold import gold_nodes
 from hyperlm.data.labels import Columns, LabelledTexts, choose_columns, read_labels
 from hyperlm.data.named import Located, locate
@@ -23,6 +24,8 @@ from hyperlm.errors import DataError, OptionError
 from hyperlm.taxonomy import Taxonomy
 
 __all__ = ["DataBundle", "check_trainable", "load_data", "read_labelled"]
+
+NO_REPLY = "none"  # in the place of a reply column: leave the replies of dialogues out
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,12 @@ class DataBundle:
             )
         return texts
 
+    @property
+    def has_replies(self) -> bool:
+        """Whether each text comes with one that is wanted in answer to it."""
+        parts = (self.train, self.val, self.test)
+        return any(part is not None and part.replies is not None for part in parts)
+
     def gold(self, split: str) -> list[np.ndarray]:
         """End nodes of the gold paths of each text, int64 ``(number of paths,)`` per text."""
         return gold_nodes(self.split(split), self.taxonomy)
@@ -64,6 +73,7 @@ def load_data(
     *,
     text_column: str | None = None,
     label_columns: Sequence[str] | None = None,
+    reply_column: str | None = None,
     path_separator: str = " > ",
     taxonomy: str | Path | Taxonomy | None = None,
     seed: int = 0,
@@ -73,12 +83,14 @@ def load_data(
     """Read a data set for training.
 
     Args:
-        source: A file, a folder with train/val/test, ``demo``, ``dbpedia``, ``wos``, or a hub id
-            with ``label_columns``. From a single table, test and val are cut; from a folder
-            without val, val is cut from train.
+        source: A file, a folder with train/val/test, ``demo``, ``dbpedia``, ``wos``, ``esconv``, or
+            a hub id with ``label_columns``. From a single table, test and val are cut; from a
+            folder without val, val is cut from train.
         text_column: ``text`` by default, else ``token``.
         label_columns: One per level, coarse to fine, or a single one with whole paths. By default
             ``label`` or ``labels`` in JSON lines and parquet, else every other column in order.
+        reply_column: With the text wanted in answer, for answers of labels and then words. By
+            default none, but for dialogues what the labelled turn says; ``none`` for none there.
         path_separator: Between the names in a cell that holds a whole path.
         taxonomy: Or a file that ``Taxonomy.read`` understands.
         seed, val_fraction: Of the cuts; val_fraction in (0, 0.5] is of all rows of the table.
@@ -102,9 +114,19 @@ def load_data(
             f"{found.name}: there is no {' or '.join(wanted)} split, only "
             f"{', '.join(found.tables)}. Add the file, or choose another split."
         )
-    columns, names = _columns(found.tables[first], text_column, label_columns, path_separator)
-    parts, cuts = _splits(found, columns, wanted, seed, val_fraction)
     warnings = list(found.warnings)
+    dialogues = _taken_apart(found.tables[first], text_column) is not found.tables[first]
+    if dialogues:
+        found = replace(found, tables={split: turns(t) for split, t in found.tables.items()})
+    columns, names = _columns(
+        found.tables[first], text_column, label_columns, reply_column, path_separator
+    )
+    parts, cuts = _splits(found, columns, wanted, seed, val_fraction)
+    if cuts and dialogues:
+        warnings.append(
+            f"{' and '.join(cuts)} were cut turn by turn, so that one dialogue may have turns on "
+            "both sides; files of whole dialogues for every split avoid it"
+        )
     if cuts.get("val", {}).get("rows") == 0 or cuts.get("test", {}).get("rows") == 0:
         warnings.append("every class has a single text, so that no val or test split could be cut")
 
@@ -127,14 +149,15 @@ def read_labelled(
     split: str = "test",
     text_column: str | None = None,
     label_columns: Sequence[str] | None = None,
+    reply_column: str | None = None,
     path_separator: str = " > ",
-    trained_on: tuple[str, Sequence[str]] | None = None,
+    trained_on: tuple[str, Sequence[str], str | None] | None = None,
 ) -> LabelledTexts:
     """Read labelled texts for a saved model: every row of a file, or one split of a data set.
 
     Args:
-        trained_on: Text and label columns of the training data, taken where no others are named
-            and the table has them: it may hold more columns than that.
+        trained_on: Text, label and reply columns of the training data, taken where no others are
+            named and the table has them: it may hold more columns than that.
 
     Raises:
         DataError: Also for labels that ``taxonomy`` lacks, all of them in one message.
@@ -148,12 +171,17 @@ def read_labelled(
             "one of these with --split, or give a file."
         )
     if trained_on is not None:
+        text, labels, reply = trained_on
         _, row = next(iter(table.rows))
-        text, labels = trained_on
         text_column = text if text_column is None and text in row else text_column
+        table = _taken_apart(table, text_column)
+        _, row = next(iter(table.rows))
         if label_columns is None and set(labels) <= row.keys():
             label_columns = labels
-    columns, _ = _columns(table, text_column, label_columns, path_separator)
+        reply_column = reply if reply_column is None and reply in row else reply_column
+    else:
+        table = _taken_apart(table, text_column)
+    columns, _ = _columns(table, text_column, label_columns, reply_column, path_separator)
     texts = read_labels(table, columns)
     gold_nodes(texts, taxonomy)
     return texts
@@ -186,23 +214,32 @@ def _wanted(splits: Sequence[str]) -> tuple[str, ...]:
     return tuple(split for split in SPLITS if split in splits)
 
 
+def _taken_apart(table: Table, text_column: str | None) -> Table:
+    """Dialogues as their turns, unless a column of theirs is named as the text; the rest as is."""
+    _, row = next(iter(table.rows))
+    return turns(table) if text_column is None and holds_dialogues(row) else table
+
+
 def _columns(
     table: Table,
     text_column: str | None,
     label_columns: Sequence[str] | None,
+    reply_column: str | None,
     separator: str,
 ) -> tuple[Columns, tuple[str, ...]]:
     """Columns of the data set, settled on one table, and names of levels where they tell."""
     _, row = next(iter(table.rows))
+    reply = table.reply if reply_column is None else reply_column
     columns = choose_columns(
         row,
         text_column=text_column,
-        label_columns=label_columns,
+        label_columns=table.labels if label_columns is None else label_columns,
+        reply_column=None if reply == NO_REPLY else reply,
         separator=separator,
         table=table.name,
         typed=table.typed,
     )
-    return columns, columns.labels if len(columns.labels) > 1 else ()
+    return columns, columns.labels if len(columns.labels) > 1 or table.labels else ()
 
 
 def _splits(

@@ -7,6 +7,7 @@ where that fails.
 """
 
 import difflib
+import random
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -32,7 +33,8 @@ class LabelledTexts:
     """Texts and their gold paths, with the place each came from.
 
     ``paths[i]`` holds one or more paths of names, root side first, and none for an unlabelled text.
-    ``lines[i]`` is where text i begins in ``name``, counted from 1 in ``unit``.
+    ``lines[i]`` is where text i begins in ``name``, counted from 1 in ``unit``. ``replies[i]`` is
+    the text wanted in answer to text i; ``None`` where the data has labels alone.
     """
 
     texts: tuple[str, ...]
@@ -40,6 +42,7 @@ class LabelledTexts:
     name: str = ""
     lines: tuple[int, ...] = ()
     unit: str = "line"
+    replies: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "texts", tuple(self.texts))
@@ -52,6 +55,13 @@ class LabelledTexts:
                 f"LabelledTexts: {len(self.texts)} texts, {len(self.paths)} entries of paths and "
                 f"{len(self.lines)} of lines. Give one of each per text; () means unlabelled."
             )
+        if self.replies is not None:
+            object.__setattr__(self, "replies", tuple(self.replies))
+            if len(self.replies) != len(self.texts):
+                raise DataError(
+                    f"LabelledTexts: {len(self.texts)} texts and {len(self.replies)} replies. Give "
+                    "one for each text, or none at all."
+                )
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -69,7 +79,19 @@ class LabelledTexts:
             self.name,
             tuple(self.lines[i] for i in chosen),
             self.unit,
+            None if self.replies is None else tuple(self.replies[i] for i in chosen),
         )
+
+    def sample(self, count: int, seed: int = 0) -> "LabelledTexts":
+        """``count`` of the texts, drawn by the seed, in their order; all where there are fewer.
+
+        Of two samples by one seed the smaller is part of the larger.
+        """
+        if count < 1:
+            raise OptionError(f"a sample of {count} texts: take at least 1.")
+        order = list(range(len(self)))
+        random.Random(seed).shuffle(order)
+        return self.take(sorted(order[:count]))
 
     @property
     def empty_texts(self) -> tuple[int, ...]:
@@ -84,6 +106,7 @@ class Columns:
     text: str
     labels: tuple[str, ...]
     separator: str = " > "
+    reply: str | None = None
 
 
 def _missing(wanted: str, columns: Sequence[str], table: str, option: str) -> DataError:
@@ -121,6 +144,7 @@ def choose_columns(
     *,
     text_column: str | None = None,
     label_columns: Sequence[str] | None = None,
+    reply_column: str | None = None,
     separator: str = " > ",
     table: str = "table",
     typed: bool = False,
@@ -128,14 +152,19 @@ def choose_columns(
     """Settle the columns of a data set from its first row.
 
     Labels by default: in typed tables (JSON lines, parquet) the column ``label`` or ``labels`` if
-    there is one; otherwise every column but the text, in order, as one level each.
+    there is one; otherwise every column but the text and the reply, in order, as one level each.
+    Replies are only where ``reply_column`` says so.
     """
     if not separator:
         raise OptionError("the path separator is empty; give the sign between names, as ' > '.")
     names = list(row)
     text = choose_text_column(names, text_column, table=table)
+    if reply_column is not None and reply_column not in names:
+        raise _missing(reply_column, names, table, "--reply-column")
+    if reply_column == text:
+        raise OptionError(f"--reply-column {text}: this column holds the texts. Name another.")
     if label_columns is None:
-        labels = [name for name in names if name != text]
+        labels = [name for name in names if name not in (text, reply_column)]
         if typed:
             labels = [name for name in labels if name in ("label", "labels")][:1] or labels
         if "" in labels:
@@ -153,15 +182,15 @@ def choose_columns(
         for name in labels:
             if name not in names:
                 raise _missing(name, names, table, "--label-columns")
-        if not labels or len(set(labels)) < len(labels) or text in labels:
+        if not labels or len(set(labels)) < len(labels) or {text, reply_column} & set(labels):
             raise OptionError(
                 f"label columns {labels} with text column {text!r}: give at least one label "
-                "column, each once, and none that holds the text."
+                "column, each once, and none that holds the text or the reply."
             )
-    return Columns(text, tuple(labels), separator)
+    return Columns(text, tuple(labels), separator, reply_column)
 
 
-def text_of(row: Row, column: str, *, place: str = "") -> str:
+def text_of(row: Row, column: str, *, place: str = "", option: str = "--text-column") -> str:
     """The text of a row: a string, a list of strings joined by spaces, or "" where it is null.
 
     Raises:
@@ -177,7 +206,7 @@ def text_of(row: Row, column: str, *, place: str = "") -> str:
     if not isinstance(value, str):
         raise DataError(
             f"{place}: {column!r} holds {type(value).__name__} {str(value)[:40]!r}, not a text. "
-            "Write a string (or a list of strings), or name another column with --text-column."
+            f"Write a string (or a list of strings), or name another column with {option}."
         )
     return value
 
@@ -237,13 +266,15 @@ def read_labels(table: Table, columns: Columns, *, require_labels: bool = True) 
     texts: list[str] = []
     paths: list[tuple[LabelPath, ...]] = []
     lines: list[int] = []
+    replies: list[str] | None = None if columns.reply is None else []
     shared: dict[tuple[LabelPath, ...], tuple[LabelPath, ...]] = {}
     for number, row in table.rows:
         place = table.place(number)
         if not lines and (table.unit == "row" or not table.typed):
-            for name in (columns.text, *columns.labels):
+            options = {columns.text: "--text-column", columns.reply: "--reply-column"}
+            for name in (columns.text, *columns.labels, *filter(None, [columns.reply])):
                 if name not in row:
-                    option = "--text-column" if name == columns.text else "--label-columns"
+                    option = options.get(name, "--label-columns")
                     raise _missing(name, list(row), table.name, option)
         texts.append(text_of(row, columns.text, place=place))
         found = _paths_of(row, columns, place)
@@ -254,4 +285,13 @@ def read_labels(table: Table, columns: Columns, *, require_labels: bool = True) 
             )
         paths.append(shared.setdefault(found, found))
         lines.append(number)
-    return LabelledTexts(tuple(texts), tuple(paths), table.name, tuple(lines), table.unit)
+        if replies is not None and columns.reply is not None:
+            replies.append(text_of(row, columns.reply, place=place, option="--reply-column"))
+    return LabelledTexts(
+        tuple(texts),
+        tuple(paths),
+        table.name,
+        tuple(lines),
+        table.unit,
+        None if replies is None else tuple(replies),
+    )

@@ -1,8 +1,8 @@
 """From what the user names to tables: a file, a folder, a named set, a data set on the hub.
 
-Looked up in this order: the names ``demo``, ``dbpedia``, ``wos``; a file or folder that exists; a
-folder of that name inside the one ``HYPERLM_DATA`` names; a hub id ``owner/name``. For ``dbpedia``
-and ``wos`` the folder inside ``HYPERLM_DATA`` comes first. Nothing from the hub is executed or
+Looked up in this order: the names ``demo``, ``dbpedia``, ``wos``, ``esconv``; a file or folder that
+exists; a folder of that name inside the one ``HYPERLM_DATA`` names; a hub id ``owner/name``. For
+named sets the folder inside ``HYPERLM_DATA`` comes first. Nothing from the hub is executed or
 unpickled.
 """
 
@@ -22,10 +22,11 @@ from hyperlm.errors import DataError
 
 __all__ = ["NAMED_SETS", "Located", "hub_answers", "locate"]
 
-NAMED_SETS = ("demo", "dbpedia", "wos")
+NAMED_SETS = ("demo", "dbpedia", "wos", "esconv")
 DBPEDIA_REPO = "DeveloperOats/DBPedia_Classes"
 DBPEDIA_FILES = {split: f"DBPEDIA_{split}.csv" for split in ("train", "val", "test")}
 WOS_PAGE = "https://doi.org/10.17632/9rw3vkcfy4"
+ESCONV_PAGE = "https://github.com/thu-coai/Emotional-Support-Conversation"
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,15 @@ def locate(source: str | Path, *, label_columns: Sequence[str] | None = None) ->
                 f"{WOS_PAGE} and put X.txt, YL1.txt, YL2.txt (and Meta-data) into a folder 'wos' "
                 "inside the folder that the environment variable HYPERLM_DATA names; or put "
                 "train/val/test tables there. A folder elsewhere works by its path."
+            )
+        return _folder(local, name, "named")
+    if name == "esconv":
+        if local is None:
+            raise DataError(
+                f"--data esconv: the set is not on this machine. Fetch it from {ESCONV_PAGE} and "
+                "put train, val and test files with a dialogue to a line (docs/data.md shows one) "
+                "into a folder 'esconv' inside the folder that the environment variable "
+                "HYPERLM_DATA names. A folder elsewhere works by its path."
             )
         return _folder(local, name, "named")
     path = Path(source)

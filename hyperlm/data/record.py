@@ -35,6 +35,9 @@ def describe(
     if bare:
         warnings.append(f"{len(bare)} of {len(taxonomy.terminals)} classes have no training text")
     warnings += _doubts(list(read.values()), columns)
+    for split, texts in read.items():
+        silent = sum(not reply.strip() for reply in texts.replies or ())
+        warnings += [f"{silent} {split} replies are empty"] * bool(silent)
     return {
         "name": found.name,
         "kind": found.kind,
@@ -44,7 +47,8 @@ def describe(
             if split in read or split == "all"
         },
         "rows": {split: len(texts) for split, texts in read.items()},
-        "columns": {"text": columns.text, "labels": list(columns.labels)},
+        "columns": {"text": columns.text, "labels": list(columns.labels)}
+        | ({"reply": columns.reply} if columns.reply is not None else {}),
         "empty_texts": {
             split: _some([texts.lines[i] for i in texts.empty_texts])
             for split, texts in read.items()

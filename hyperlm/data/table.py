@@ -54,13 +54,16 @@ class Table:
 
     ``rows`` yields ``(number, row)``, as often as it is looped over; the number counts lines or
     rows of ``name`` from 1, as ``unit`` says. ``typed`` tables can hold lists and numbers, the
-    others strings only.
+    others strings only. ``labels`` and ``reply`` are the columns taken for these where nobody names
+    others; tables that say nothing about it leave them ``None``.
     """
 
     name: str
     rows: Iterable[tuple[int, Row]]
     unit: str = "line"
     typed: bool = False
+    labels: tuple[str, ...] | None = None
+    reply: str | None = None
 
     def place(self, number: int) -> str:
         """Where row ``number`` stands, for a message: ``train.csv, line 7``."""

@@ -5,8 +5,9 @@ gold nodes, and heads that fit. Features are kept on disk by :mod:`hyperlm.lm.ca
 that ``hyperlm train --freeze`` uses.
 """
 
+import copy
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -15,12 +16,13 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from hyperlm.card import data_name
-from hyperlm.data import DataBundle, check_trainable, load_data
+from hyperlm.data import SPLITS, DataBundle, LabelledTexts, check_trainable, load_data
 from hyperlm.errors import OptionError
 from hyperlm.experiments.fitting import training_rows
 from hyperlm.experiments.settings import HeadRun
-from hyperlm.heads import HierarchicalHead, build_head
-from hyperlm.lm import HierarchicalLM
+from hyperlm.heads import HierarchicalHead, build_head, start_from_texts
+from hyperlm.lm import HierarchicalLM, resolve_layers
+from hyperlm.lm.backbone import num_layers
 from hyperlm.lm.names import start_from_names
 from hyperlm.taxonomy import Taxonomy
 from hyperlm.training import encode, resolve_precision
@@ -67,8 +69,46 @@ class FrozenData:
         self.name = data_name(self.bundle.source)
         self.backbone, self.max_length, self.progress = backbone, max_length, progress
         self.taxonomy: Taxonomy = self.bundle.taxonomy
+        self._texts: int | None = None
         self._models: dict[str, HierarchicalLM] = {}
         self._splits: dict[tuple[str, bool], dict[str, Split]] = {}
+        # All layers of the backbone in one tap each, where they were asked for.
+        self._tapped: HierarchicalLM | None = None
+        self._states: dict[str, Tensor] = {}
+
+    def in_every_layer(self, texts: int, *, seed: int = 0) -> "FrozenData":
+        """The same data, seen through all layers of the backbone in a single pass.
+
+        Runs with any layers then share the features of each text, ``(n, K, D)`` of K layers.
+
+        Args:
+            texts: at most so many of each split.
+            seed: of the draw, by which the texts are the same for every run.
+        """
+        other = copy.copy(self)
+        sizes = {name: len(self.bundle.split(name)) for name in SPLITS}
+        if texts < max(sizes.values()):
+            train, val, test = (_drawn(self.bundle.split(name), texts, seed) for name in SPLITS)
+            other.bundle = replace(self.bundle, train=train, val=val, test=test)
+            other._texts = texts
+        other._models, other._splits, other._states = {}, {}, {}
+        model = self._loaded("1")
+        # The head, which keeps its one tap, is never asked.
+        model.taps = tuple(range(1, num_layers(model.config.backbone_config) + 1))
+        other._tapped = model
+        return other
+
+    @property
+    def depth(self) -> int:
+        """Number of the backbone's layers."""
+        model = self._tapped or self._model("auto")
+        return num_layers(model.config.backbone_config)
+
+    @property
+    def pooling(self) -> str:
+        """How the states of a text become one: ``mean`` or ``last``."""
+        model = self._tapped or self._model("auto")
+        return str(model.config.pooling)
 
     def describe(self) -> dict[str, Any]:
         """What tells this data from other data, for the results file."""
@@ -79,32 +119,34 @@ class FrozenData:
             "max_length": self.max_length,
             "taxonomy": self.taxonomy.fingerprint,
             "files": {split: record.get("sha256") for split, record in sorted(files.items())},
+            **({"texts": self._texts} if self._texts is not None else {}),
         }
 
     def splits(self, run: HeadRun) -> dict[str, Split]:
         """train, val and test as the run's head reads them."""
         at = (run.layers, run.joined)
         if at not in self._splits:
-            model = self._model(run.layers)
-            precision = resolve_precision("auto", torch.device("cpu"))
-            self._splits[at] = {
-                name: self._split(model, name, precision, run.joined)
-                for name in ("train", "val", "test")
-            }
+            self._splits[at] = {name: self._split(name, run) for name in SPLITS}
         return self._splits[at]
 
     def head(self, run: HeadRun) -> HierarchicalHead:
         """The head of a run at its start."""
-        model = self._model(run.layers)
-        width, taps = model.head.hidden_size, model.head.tap_of_level
+        model = self._tapped or self._model(run.layers)
+        taps, of_level = self._taps(run)
+        width = model.head.hidden_size
         if run.joined:
-            width, taps = width * (max(taps) + 1), (0,) * len(taps)
+            width, of_level = width * len(taps), (0,) * len(of_level)
         head = build_head(
-            hidden_size=width, taxonomy=self.taxonomy, tap_of_level=taps, **run.head_options()
+            hidden_size=width, taxonomy=self.taxonomy, tap_of_level=of_level, **run.head_options()
         )
+        if run.init == "texts":
+            train = self.splits(run)["train"]
+            learnt = torch.from_numpy(training_rows(len(train.features), run))
+            start_from_texts(head, train.features[learnt], train.targets[learnt])
         if run.init == "names":
             if run.joined:
                 raise OptionError("a start from names needs a projection per tap, not joined taps.")
+            model = self._model(run.layers)
             model.head = head
             texts = self.bundle.split("train").texts
             rows = training_rows(len(texts), run)
@@ -120,29 +162,59 @@ class FrozenData:
 
     def _model(self, layers: str) -> HierarchicalLM:
         if layers not in self._models:
-            self._models[layers] = HierarchicalLM.from_backbone(
-                self.backbone,
-                self.taxonomy,
-                layers=layers,
-                head={"kind": "linear", "dim": 2},
-                max_length=self.max_length,
-            ).eval()
+            self._models[layers] = self._loaded(layers)
         return self._models[layers]
 
-    def _split(
-        self, model: HierarchicalLM, name: str, precision: torch.dtype, joined: bool
-    ) -> Split:
+    def _loaded(self, layers: str) -> HierarchicalLM:
+        return HierarchicalLM.from_backbone(
+            self.backbone,
+            self.taxonomy,
+            layers=layers,
+            head={"kind": "linear", "dim": 2},
+            max_length=self.max_length,
+        ).eval()
+
+    def _taps(self, run: HeadRun) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """The layers a run reads, and which of them serves each level."""
+        config = (self._tapped or self._model(run.layers)).config
+        layers = resolve_layers(
+            run.layers,
+            num_levels=self.taxonomy.num_levels,
+            available=num_layers(config.backbone_config),
+        )
+        taps = tuple(sorted(set(layers)))
+        return taps, tuple(taps.index(layer) for layer in layers)
+
+    def _split(self, name: str, run: HeadRun) -> Split:
         gold = self.bundle.gold(name)
+        if self._tapped is None:
+            features = self._encoded(self._model(run.layers), name)
+        else:
+            if name not in self._states:
+                self._states[name] = self._encoded(self._tapped, name)
+            # Counted from 1; a view where there is one.
+            at = [layer - 1 for layer in self._taps(run)[0]]
+            whole = self._states[name]
+            features = whole[:, at[0] : at[0] + 1] if len(at) == 1 else whole[:, at]
+        if run.joined:
+            # Each layer on its own scale first: deeper states are longer than early ones.
+            features = F.layer_norm(features, features.shape[-1:]).flatten(1).unsqueeze(1)
+        return Split(features, gold, targets_of(gold, self.taxonomy))
+
+    def _encoded(self, model: HierarchicalLM, name: str) -> Tensor:
         texts = self.bundle.split(name).texts
+        precision = resolve_precision("auto", torch.device("cpu"))
         encoded = encode(
             model, texts, None, frozen=True, precision=precision, progress=self.progress
         )
         assert encoded.features is not None  # a frozen encoding has them
-        features = encoded.features
-        if joined:
-            # Each layer on its own scale first: deeper states are longer than early ones.
-            features = F.layer_norm(features, features.shape[-1:]).flatten(1).unsqueeze(1)
-        return Split(features, gold, targets_of(gold, self.taxonomy))
+        return encoded.features
+
+
+def _drawn(part: LabelledTexts, count: int, seed: int) -> LabelledTexts:
+    if count >= len(part):
+        return part
+    return part.take(np.sort(np.random.default_rng(seed).permutation(len(part))[:count]))
 
 
 def targets_of(gold: Sequence[np.ndarray], taxonomy: Taxonomy) -> Tensor:

@@ -1,6 +1,7 @@
 """The quantities that experiments compare: name, direction, and where a record holds them."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +11,7 @@ from hyperlm.experiments.measure import unbits
 from hyperlm.experiments.results import Record
 from hyperlm.experiments.statistics import Difference, Interval, compare, mean_interval
 
-__all__ = ["Quantity", "difference", "interval", "quantities", "values"]
+__all__ = ["Quantity", "difference", "interval", "known", "quantities", "values"]
 
 
 @dataclass(frozen=True)
@@ -85,6 +86,20 @@ def quantities(levels: int) -> list[Quantity]:
         ),
         Quantity("ECE", "calibration error of whole paths", ("ece",), False),
         Quantity("few", "accuracy on classes with few texts", ("few", "accuracy")),
+    ]
+
+
+def known(records: Iterable[Record], split: str = "test") -> list[Quantity]:
+    """The quantities that are defined in every record: there may be no class with few texts."""
+    documents = [record.figures[split] for record in records]
+    every = quantities(len(documents[0]["levels"]))
+    return [
+        quantity
+        for quantity in every
+        if all(
+            quantity.path[0] in document and not math.isnan(quantity.of(document))
+            for document in documents
+        )
     ]
 
 

@@ -12,6 +12,9 @@ from hyperlm.experiments import (
     report_answers,
     report_calibration,
     report_compare,
+    report_few_shot,
+    report_layers,
+    report_peers,
     report_starts,
 )
 from hyperlm.experiments.markdown import table
@@ -25,7 +28,10 @@ _SECTIONS: tuple[Callable[[ResultsFile, Path], list[str]], ...] = (
     report_starts.section,
     report_ablate.section,
     report_calibration.section,
+    report_layers.section,
     report_answers.section,
+    report_peers.section,
+    report_few_shot.section,
 )
 _HOW = """Unless a section says otherwise, heads are trained on frozen features of the backbone,
 computed once; a run trains a head alone. Figures are on test unless it says val, after exact path

@@ -7,7 +7,7 @@ import numpy as np
 
 from hyperlm.experiments.answers import NAME, arms_of, budget
 from hyperlm.experiments.markdown import spread, table
-from hyperlm.experiments.quantities import Quantity, interval, quantities
+from hyperlm.experiments.quantities import Quantity, interval, known
 from hyperlm.experiments.results import Record, ResultsFile
 from hyperlm.experiments.verdicts import against
 
@@ -31,8 +31,10 @@ def section(results: ResultsFile, images: Path) -> list[str]:
         first = next(
             (r[0] for arm, r in arms.items() if arm != _BASE), next(iter(arms.values()))[0]
         )
-        kinds = [q for q in quantities(len(first.figures["test"]["levels"])) if q.name != "few"]
+        kinds = known(record for records in arms.values() for record in records)
         parts += [f"### {name}", _budget(first, name), _table(arms, kinds)]
+        if scoring := _scoring(arms):
+            parts.append(scoring)
         if sentences := against(arms, _BASE, kinds):
             parts += [f"Against {_BASE}, paired:", *sentences]
     if not parts:
@@ -68,6 +70,26 @@ def _budget(record: Record, name: str) -> str:
         f"{settings['words'] or 'words up to the limit'} words of each. "
         f"`hyperlm experiment {NAME} --data {name} --backbone {settings['backbone']} "
         f"--max-length {settings['max_length']} {told}`"
+    )
+
+
+def _scoring(arms: dict[str, list[Record]]) -> str:
+    """Whether it matters among which tokens the names of labels are scored."""
+    said = []
+    for arm, records in arms.items():
+        both = [
+            (r.figures["test"]["path_accuracy"], r.figures["free"])
+            for r in records
+            if "free" in r.figures
+        ]
+        if both:
+            trie, free = 100 * np.mean(both, axis=0)
+            said.append(f"{arm} {trie:.1f} and {free:.1f} ({len(both)} seeds)")
+    if not said:
+        return ""
+    return (
+        "Accuracy of whole paths with tokens scored among those the trie allows, and among all "
+        f"tokens: {'; '.join(said)}."
     )
 
 

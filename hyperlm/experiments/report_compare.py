@@ -6,7 +6,7 @@ from pathlib import Path
 from hyperlm.experiments.arms import HEAD_RATES, NODE_RATES
 from hyperlm.experiments.compare_geometries import NAME, arms_of, question
 from hyperlm.experiments.markdown import figure, gathered, signed, spread, table
-from hyperlm.experiments.quantities import Quantity, interval, quantities
+from hyperlm.experiments.quantities import Quantity, interval, known
 from hyperlm.experiments.results import Record, ResultsFile
 from hyperlm.experiments.statistics import BETTER, NO_DIFFERENCE, Difference
 from hyperlm.viz.curves import Panel, curves_figure
@@ -28,7 +28,7 @@ def section(results: ResultsFile, images: Path) -> list[str]:
         arms = arms_of(results, name)
         if not arms:
             continue
-        kinds = quantities(_levels(arms))
+        kinds = known(record for records in arms.values() for record in records)
         parts += [f"### {name}", f"`hyperlm experiment {NAME} --data {name}`"]
         parts += [_widest(arms, kinds), _by_dimension(arms, kinds), _edges(arms)]
         parts += ["Differences; bold where a verdict is given:", _verdicts(arms, kinds)]
@@ -51,10 +51,6 @@ def _method() -> str:
         "Grid of rates, for every other arm and dimension: projections "
         f"{listed(HEAD_RATES)}; {nodes}."
     )
-
-
-def _levels(arms: Arms) -> int:
-    return len(next(iter(arms.values()))[0].figures["test"]["levels"])
 
 
 def _widest(arms: Arms, kinds: Sequence[Quantity]) -> str:

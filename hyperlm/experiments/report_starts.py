@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from hyperlm.experiments.markdown import spread, table
-from hyperlm.experiments.quantities import interval, quantities
+from hyperlm.experiments.quantities import interval, known
 from hyperlm.experiments.results import ResultsFile
 from hyperlm.experiments.starts import NAME, SHARES, arms_of
 from hyperlm.experiments.verdicts import against
@@ -23,7 +23,7 @@ def section(results: ResultsFile, images: Path) -> list[str]:
             if not arms:
                 continue
             first = next(iter(arms.values()))[0]
-            kinds = quantities(len(first.figures["test"]["levels"]))
+            kinds = known(record for records in arms.values() for record in records)
             rows = [
                 [arm, *(spread(interval(records, kind, "test"), kind) for kind in kinds)]
                 for arm, records in arms.items()

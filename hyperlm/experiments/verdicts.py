@@ -15,11 +15,13 @@ def against(
 ) -> list[str]:
     """A Markdown list with a line for each quantity in which an arm differs from ``base``.
 
-    The p-values of one quantity are adjusted together (Holm). Empty where there is nothing to
-    compare.
+    The p-values of one quantity are adjusted together (Holm). Empty where no arm has two seeds in
+    common with ``base``.
     """
-    others = [arm for arm in arms if arm != base]
-    if base not in arms or not others:
+    seeds_of = {arm: {record.run.seed for record in records} for arm, records in arms.items()}
+    shared = seeds_of.get(base, set())
+    others = [arm for arm in arms if arm != base and len(seeds_of[arm] & shared) > 1]
+    if not others:
         return []
     lines = []
     for kind in kinds:

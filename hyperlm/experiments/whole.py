@@ -70,7 +70,8 @@ def train_and_measure(
     Returns:
         ``test``: the document of :func:`hyperlm.metrics.evaluate_predictions` with ``answers`` text
         by text; ``seconds`` of training; ``milliseconds``: of an answer, in batches of 8;
-        ``trained`` and ``parameters``: their numbers; ``layers``.
+        ``trained`` and ``parameters``: their numbers; ``layers``. Of a decoder that answers in
+        words also ``free``: path accuracy when names are scored among all tokens.
     """
     settings = trial.settings
     options = TrainingOptions(**settings["options"], seed=trial.seed)
@@ -93,9 +94,14 @@ def train_and_measure(
     classifier = (
         TextClassifier(model) if isinstance(model, HierarchicalDecoder) else Classifier(model)
     )
-    test = part.split("test")
-    return {
-        "test": _document(classifier, test, part.gold("test")),
+    test, gold = part.split("test"), part.gold("test")
+    free = {}
+    if isinstance(classifier, TextClassifier):
+        said = dict(classifier._answer(test.texts, classifier.width, scoring="free"))
+        right = [said[row][0].nodes[-1] in ends for row, ends in enumerate(gold)]
+        free = {"free": float(np.mean(right))}
+    return free | {
+        "test": _document(classifier, test, gold),
         "seconds": seconds,
         "milliseconds": _milliseconds(classifier, test.texts),
         "trained": sum(p.numel() for p in model.parameters() if p.requires_grad),

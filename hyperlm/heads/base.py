@@ -126,9 +126,10 @@ class HierarchicalHead(nn.Module):
 
     def cuts(self, device: torch.device) -> Cuts:
         """The levels of the taxonomy as index tensors on ``device``."""
-        if self._all_cuts is None:
-            self._all_cuts = Cuts(self.taxonomy)
-        return self._all_cuts.to(device)
+        with torch.inference_mode(False):  # a training step may need what a prediction made
+            if self._all_cuts is None:
+                self._all_cuts = Cuts(self.taxonomy)
+            return self._all_cuts.to(device)
 
     def forward(
         self, hidden: Tensor | Sequence[Tensor], targets: Tensor | None = None

@@ -214,7 +214,9 @@ def pooled_features(
         model.train(was_training)
         return {"features": out}
 
-    weights = ((name, p.cpu().double()) for name, p in model.backbone.named_parameters())
+    # States of joined levels depend on all that the head predicts with.
+    seen = model.backbone if model.conditioning is None else model
+    weights = ((name, p.cpu().double()) for name, p in seen.named_parameters())
     sums = [(name, float(p.sum()), float(p.square().sum())) for name, p in weights]
     key = cache_key(
         weights=sums,

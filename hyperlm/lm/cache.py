@@ -17,7 +17,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-__all__ = ["cache_key", "cached"]
+__all__ = ["cache_folder", "cache_key", "cached"]
 
 
 def cache_key(**parts: Any) -> str:
@@ -33,7 +33,7 @@ def cached(
     kind: str, key: str, compute: Callable[[], Mapping[str, Tensor]]
 ) -> Mapping[str, Tensor]:
     """Read the arrays of ``key``, or compute and keep them."""
-    path = _folder() / kind / f"{key}.safetensors"
+    path = cache_folder() / kind / f"{key}.safetensors"
     try:
         return load_file(path)
     except (OSError, SafetensorError):
@@ -51,6 +51,7 @@ def cached(
     return arrays
 
 
-def _folder() -> Path:
+def cache_folder() -> Path:
+    """``HYPERLM_CACHE``, or the usual place for caches; it may not exist yet."""
     default = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "hyperlm"
     return Path(os.environ.get("HYPERLM_CACHE", default))

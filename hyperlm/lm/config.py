@@ -25,6 +25,8 @@ class HierarchicalLMConfig(PreTrainedConfig):
         pooling: ``mean`` or ``last``.
         head: keyword arguments of the head, ``{"kind": "points" | "linear", ...}``.
         lora: keyword arguments of :func:`~hyperlm.lm.lora.inject_lora`, or ``None``.
+        joined: what is predicted on a level conditions the layers above it; see
+            :mod:`hyperlm.lm.joined`.
         level_names: names of the levels, for tables.
         max_length: longest text in tokens; longer ones are truncated.
     """
@@ -42,6 +44,7 @@ class HierarchicalLMConfig(PreTrainedConfig):
     pooling: str = "mean"
     head: dict | None = None
     lora: dict | None = None
+    joined: bool = False
     level_names: list[str] | None = None
     max_length: int = 128
 

@@ -25,7 +25,9 @@ from hyperlm.lm.backbone import (
 )
 from hyperlm.lm.base import BackboneModel, backbone_settings
 from hyperlm.lm.config import HierarchicalLMConfig
+from hyperlm.lm.joined import Conditioning, check_layers, joined_states
 from hyperlm.lm.pooling import POOLINGS, pack_right, pool
+from hyperlm.options import check_joined
 from hyperlm.taxonomy import Taxonomy
 
 __all__ = ["HierarchicalLM", "HierarchicalOutput"]
@@ -82,6 +84,13 @@ class HierarchicalLM(BackboneModel):
             tap_of_level=tap_of_level,
             **config.head_options(),
         )
+        if config.joined:
+            check_joined(loss=self.head.loss_kind, freeze=False)
+            check_layers(config.layers or [], available)
+            # Inside the head: it stays in float32 and trains at the head's rate.
+            self.head.add_module(
+                "conditioning", Conditioning(hidden_size, self.head.dim, self.taxonomy.num_levels)
+            )
         self.post_init()
 
     @classmethod
@@ -94,6 +103,7 @@ class HierarchicalLM(BackboneModel):
         head: dict[str, Any] | None = None,
         lora: dict[str, Any] | None = None,
         pooling: str = "auto",
+        joined: bool = False,
         max_length: int = 128,
         level_names: Sequence[str] | None = None,
     ) -> "HierarchicalLM":
@@ -106,6 +116,7 @@ class HierarchicalLM(BackboneModel):
             head: ``{"kind": "points" | "linear"}`` and keyword arguments of the head.
             lora: ``{"rank": ...}`` for low-rank adapters, ``None`` for none.
             pooling: ``auto``, ``mean`` or ``last``.
+            joined: let what is predicted on a level condition the layers above it.
         """
         backbone, tokenizer = load_backbone(name)
         limit = longest_input(backbone)
@@ -121,6 +132,7 @@ class HierarchicalLM(BackboneModel):
             taxonomy=taxonomy.to_dict(),
             pooling=pooling_for(backbone.config) if pooling == "auto" else pooling,
             head=dict(head or {}),
+            joined=joined,
             max_length=max_length,
             level_names=list(level_names) if level_names else None,
         )
@@ -130,24 +142,47 @@ class HierarchicalLM(BackboneModel):
 
     def _init_weights(self, module: torch.nn.Module) -> None:
         # The backbone initialises itself when it is built; only a head can be missing its weights.
-        if isinstance(module, HierarchicalHead):
+        if isinstance(module, HierarchicalHead | Conditioning):
             module.reset_parameters()
 
     def _mark_parameters(self) -> None:
         self.head.tag_points()  # node points are manifold parameters again
 
+    @property
+    def conditioning(self) -> Conditioning | None:
+        """The maps that join the levels, ``None`` where levels are read independently."""
+        found = getattr(self.head, "conditioning", None)
+        return found if isinstance(found, Conditioning) else None
+
     def freeze_backbone(self) -> None:
-        """Train the head alone; see :meth:`pooled_states` for the features it then needs."""
+        """Train the head alone; see :meth:`pooled_states` for the features it then needs.
+
+        Raises:
+            OptionError: the levels are joined, so the features change with the head.
+        """
+        if self.conditioning is not None:
+            check_joined(loss=self.head.loss_kind, freeze=True)
         self.backbone.requires_grad_(False)
 
     def pooled_states(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> Tensor:
         """Pooled hidden states of the tapped layers, ``(B, taps, D)``.
 
-        Only the tapped states are kept in memory, where the architecture allows it.
+        Only the tapped states are kept in memory, where the architecture allows it. Those of
+        joined levels depend on the head as well.
         """
         if attention_mask is None:
             attention_mask = torch.ones_like(input_ids)
         input_ids, attention_mask = pack_right(input_ids, attention_mask)
+        if self.conditioning is not None:
+            return joined_states(
+                self.backbone,
+                self.head,
+                self.conditioning,
+                self.taps,
+                self.config.pooling,
+                input_ids,
+                attention_mask,
+            )
         top = num_layers(self.config.backbone_config)
         below = [layer for layer in self.taps if layer != top]
         outputs = self.backbone(

@@ -93,9 +93,9 @@ def draw_panel(axes: Axes, panel: Panel, names: Sequence[str], colors: Theme) ->
     if panel.title:
         axes.set_title(shorten(panel.title, 40), parse_math=False)
     axes.set_ylabel(shorten(panel.unit, 40), parse_math=False)
-    positive = [x for x in xs if x > 0]
-    if len(positive) > 2 and len(positive) == len(xs) and max(xs) >= 16 * min(xs):
-        axes.set_xscale("log", base=2)  # powers of two, as dimensions usually are
+    doubling = min(xs, default=0.0) > 0 and all(np.log2(x) % 1 == 0 for x in xs)
+    if doubling and len(xs) > 2 and max(xs) >= 16 * min(xs):
+        axes.set_xscale("log", base=2)  # powers of two, as dimensions usually are; no layers
         axes.set_xticks(sorted(xs), labels=[f"{x:g}" for x in sorted(xs)])
         axes.minorticks_off()
     elif all(x == int(x) for x in xs):
