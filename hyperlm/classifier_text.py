@@ -34,19 +34,25 @@ class TextClassifier(Classifier):
         model: trained, with a taxonomy.
         batch_size: texts and hypotheses a forward pass.
         width: hypotheses kept for each text; more never make an answer worse, and cost time.
+        scoring: among which tokens names are scored; see :mod:`hyperlm.lm.hdlm.search`.
     """
 
     warm_up = 8  # a text takes a tenth of a second and more here
 
     def __init__(
-        self, model: HierarchicalDecoder, *, batch_size: int = 64, width: int = _WIDTH
+        self,
+        model: HierarchicalDecoder,
+        *,
+        batch_size: int = 64,
+        width: int = _WIDTH,
+        scoring: str = "constrained",
     ) -> None:
         if model.taxonomy is None:
             raise ModelError(
                 "This decoder knows no labels, only free text. Use 'hyperlm generate', or answer()."
             )
         super().__init__(model, batch_size=batch_size)  # type: ignore[arg-type]
-        self.decoder, self.width = model, width
+        self.decoder, self.width, self.scoring = model, width, scoring
 
     def logits(self, texts: Sequence[str]) -> Tensor:
         raise _speaks()
@@ -62,7 +68,9 @@ class TextClassifier(Classifier):
         order = sorted(range(len(texts)), key=lambda row: len(texts[row]))
         for start in range(0, len(order), size):
             rows = order[start : start + size]
-            found = self.decoder.answer([texts[row] for row in rows], width=width, **options)
+            found = self.decoder.answer(
+                [texts[row] for row in rows], width=width, scoring=self.scoring, **options
+            )
             yield from zip(rows, found.best, strict=True)
 
     def _predict_window(

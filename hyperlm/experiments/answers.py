@@ -40,6 +40,7 @@ def run(
     texts: int = 0,
     words: int = 0,
     answered: int = 0,
+    scoring: str = "constrained",
     progress: bool = False,
 ) -> None:
     """Train what is missing in the results file.
@@ -51,6 +52,7 @@ def run(
         texts: training texts, drawn by the seed; 0 for all.
         words: kept of each text; 0 for all that ``data.max_length`` tokens hold.
         answered: test texts, the same for all runs; 0 for all.
+        scoring: of the arms in words: ``constrained``, or ``free`` for names among all tokens.
     """
     names = arms.split(",")
     if not set(names) <= set(ARMS):
@@ -66,12 +68,14 @@ def run(
                 "batch_size": batch,
                 "max_length": data.max_length,
             }
-            settings = {
+            settings: dict[str, Any] = {
                 "options": options,
                 "texts": texts or None,
                 "words": words or None,
                 "answered": answered or None,
             }
+            if ARMS[arm]["answer"] == "text" and scoring != "constrained":
+                settings["scoring"] = scoring
             run_trials(
                 [Trial(NAME, settings, seed)],
                 lambda trial: train_and_measure(data.bundle, trial, progress=progress),
@@ -92,13 +96,16 @@ def arms_of(results: ResultsFile, data: str) -> dict[str, list[Record]]:
     found: dict[str, list[Record]] = {name: [] for name in ARMS}
     for record in records:
         if budget(record) == budget(records[-1]):
-            found[record.labels["arm"]].append(record)
+            assert isinstance(record.run, Trial)
+            arm, how = record.labels["arm"], record.run.settings.get("scoring")
+            found.setdefault(f"{arm}, {how}" if how else arm, []).append(record)
     return {name: records for name, records in found.items() if records}
 
 
 def budget(record: Record) -> dict[str, Any]:
-    """What all arms have in common: every setting but the answer and its layers."""
+    """What all arms have in common: every setting but the answer, its layers and its scoring."""
     assert isinstance(record.run, Trial)
     settings = dict(record.run.settings)
     options = dict(settings.pop("options"))
+    settings.pop("scoring", None)
     return settings | {k: v for k, v in options.items() if k not in ("answer", "layers")}

@@ -28,13 +28,10 @@ def section(results: ResultsFile, images: Path) -> list[str]:
     for name in dict.fromkeys(r.data["name"] for r in results.of(experiment=NAME)):
         arms = arms_of(results, name)
         # The arm that says everything at the last layer does not know the layers of the others.
-        first = next(
-            (r[0] for arm, r in arms.items() if arm != _BASE), next(iter(arms.values()))[0]
-        )
+        every = [record for records in arms.values() for record in records]
+        first = next((r for r in every if r.labels["arm"] != _BASE), every[0])
         kinds = known(record for records in arms.values() for record in records)
         parts += [f"### {name}", _budget(first, name), _table(arms, kinds)]
-        if scoring := _scoring(arms):
-            parts.append(scoring)
         if sentences := against(arms, _BASE, kinds):
             parts += [f"Against {_BASE}, paired:", *sentences]
     if not parts:
@@ -43,9 +40,10 @@ def section(results: ResultsFile, images: Path) -> list[str]:
         "## In words or as points",
         "One decoder with LoRA, four ways to answer, the same budget. *flat*: the path is said at "
         "the last layer; *hdlm*: each level at a layer of its own; *points*: hyperbolic heads on "
-        "these layers; *joined*: the point of a level conditions the next. Time of an answer: best "
-        "path, batches of 8; what is trained: adapters and heads. The learning rate is one for all "
-        "arms and was not tuned. `hyperlm experiment answers`",
+        "these layers; *joined*: the point of a level conditions the next; *free*: names scored "
+        "among all tokens, not those the trie allows. Time of an answer: best path, batches of 8; "
+        "what is trained: adapters and heads. The learning rate is one for all arms and was not "
+        "tuned. `hyperlm experiment answers`",
         *parts,
     ]
 
@@ -70,26 +68,6 @@ def _budget(record: Record, name: str) -> str:
         f"{settings['words'] or 'words up to the limit'} words of each. "
         f"`hyperlm experiment {NAME} --data {name} --backbone {settings['backbone']} "
         f"--max-length {settings['max_length']} {told}`"
-    )
-
-
-def _scoring(arms: dict[str, list[Record]]) -> str:
-    """Whether it matters among which tokens the names of labels are scored."""
-    said = []
-    for arm, records in arms.items():
-        both = [
-            (r.figures["test"]["path_accuracy"], r.figures["free"])
-            for r in records
-            if "free" in r.figures
-        ]
-        if both:
-            trie, free = 100 * np.mean(both, axis=0)
-            said.append(f"{arm} {trie:.1f} and {free:.1f} ({len(both)} seeds)")
-    if not said:
-        return ""
-    return (
-        "Accuracy of whole paths with tokens scored among those the trie allows, and among all "
-        f"tokens: {'; '.join(said)}."
     )
 
 

@@ -65,13 +65,13 @@ def train_and_measure(
     """Train a model and answer the test texts.
 
     Args:
-        trial: its settings are ``options``, of :class:`~hyperlm.options.TrainingOptions`, and
-            ``texts``, ``words`` and ``answered``, see :func:`part_of`.
+        trial: its settings are ``options``, of :class:`~hyperlm.options.TrainingOptions`;
+            ``texts``, ``words`` and ``answered``, see :func:`part_of`; and, of a decoder that
+            answers in words, ``scoring``.
     Returns:
         ``test``: the document of :func:`hyperlm.metrics.evaluate_predictions` with ``answers`` text
         by text; ``seconds`` of training; ``milliseconds``: of an answer, in batches of 8;
-        ``trained`` and ``parameters``: their numbers; ``layers``. Of a decoder that answers in
-        words also ``free``: path accuracy when names are scored among all tokens.
+        ``trained`` and ``parameters``: their numbers; ``layers``.
     """
     settings = trial.settings
     options = TrainingOptions(**settings["options"], seed=trial.seed)
@@ -92,16 +92,13 @@ def train_and_measure(
         seconds = time.perf_counter() - start
     model.eval()
     classifier = (
-        TextClassifier(model) if isinstance(model, HierarchicalDecoder) else Classifier(model)
+        TextClassifier(model, scoring=settings.get("scoring", "constrained"))
+        if isinstance(model, HierarchicalDecoder)
+        else Classifier(model)
     )
-    test, gold = part.split("test"), part.gold("test")
-    free = {}
-    if isinstance(classifier, TextClassifier):
-        said = dict(classifier._answer(test.texts, classifier.width, scoring="free"))
-        right = [said[row][0].nodes[-1] in ends for row, ends in enumerate(gold)]
-        free = {"free": float(np.mean(right))}
-    return free | {
-        "test": _document(classifier, test, gold),
+    test = part.split("test")
+    return {
+        "test": _document(classifier, test, part.gold("test")),
         "seconds": seconds,
         "milliseconds": _milliseconds(classifier, test.texts),
         "trained": sum(p.numel() for p in model.parameters() if p.requires_grad),
