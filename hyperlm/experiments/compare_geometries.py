@@ -3,13 +3,16 @@
 Poincaré points, Lorentz points, Euclidean points and a linear head share projection, features,
 loss, decoding, order of texts and the random start of the nodes; each has learning rates of its
 own, tuned on val with seeds of their own (the hyperboloid takes those of the ball). Command:
-``hyperlm experiment compare-geometries``.
+``hyperlm experiment compare-geometries``; with ``--set trained=model`` the backbone is trained too
+(:mod:`.compare_tuned`).
 """
 
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from hyperlm.errors import OptionError
+from hyperlm.experiments import compare_tuned
 from hyperlm.experiments.arms import GEOMETRIES, chosen, tuned
 from hyperlm.experiments.features import FrozenData
 from hyperlm.experiments.quantities import Quantity, difference
@@ -27,8 +30,9 @@ def run(
     results: ResultsFile,
     *,
     seeds: int = 5,
-    dims: Sequence[int] = DIMS,
+    dims: Sequence[int] | None = None,
     arms: Sequence[str] = tuple(GEOMETRIES),
+    trained: str = "head",
     progress: bool = False,
     **settings: Any,
 ) -> None:
@@ -36,9 +40,20 @@ def run(
 
     Args:
         seeds: runs of each arm and dimension, seeds 0, 1, ...; rates are tuned on others.
-        settings: of :class:`~.settings.HeadRun`, for every arm.
+        dims: :data:`DIMS` by default, or 64 alone for whole models.
+        trained: ``head``, on frozen features, or ``model``, the backbone with it.
+        settings: of :class:`~.settings.HeadRun`, for every arm; heads alone have them.
+    Raises:
+        OptionError: another ``trained``.
     """
-    for dim in dims:
+    if trained not in ("head", "model"):
+        raise OptionError(f"--set trained={trained}: choose head or model.")
+    if trained == "model":
+        compare_tuned.run(
+            data, results, seeds=seeds, dims=dims or (64,), arms=arms, progress=progress
+        )
+        return
+    for dim in dims or DIMS:
         for arm in arms:
             # One space has one tuning: that of the ball, which the hyperboloid would only repeat.
             same = arm == "lorentz"

@@ -86,7 +86,7 @@ def run(
     results: ResultsFile,
     *,
     seeds: int = 5,
-    dims: Sequence[int] = (128,),
+    dims: Sequence[int] = (256,),
     shots: str = SHOTS,
     arms: Sequence[str] = tuple(ARMS),
     progress: bool = False,

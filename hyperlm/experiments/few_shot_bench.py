@@ -166,10 +166,16 @@ class Bench:
         return logits, loss, time.perf_counter() - start
 
     def _head(self, trial: Trial) -> tuple[HierarchicalHead, float]:
-        """The trained head of a trial; those that are wanted next are trained beside it."""
-        if _key(trial) not in self.trained:
+        """The trained head of a trial and the seconds that took, which are counted once.
+
+        Heads that are wanted next are trained beside it.
+        """
+        key = _key(trial)
+        if key not in self.trained:
             self._train([trial, *self._pending])
-        return self.trained[_key(trial)]
+        head, seconds = self.trained[key]
+        self.trained[key] = head, 0.0
+        return head, seconds
 
     def _train(self, trials: Sequence[Trial]) -> None:
         shape = HeadSettings.of(trials[0].settings).shape()

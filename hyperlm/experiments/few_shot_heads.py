@@ -55,7 +55,7 @@ class HeadSettings:
 
     kind: str = "points"
     geometry: str = "poincare"
-    dim: int = 128
+    dim: int = 256
     loss: Loss = "leaf"
     decoding: Loss = "leaf"
     steps: int = 60

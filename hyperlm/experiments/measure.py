@@ -112,23 +112,28 @@ def by_text(
 
 
 @torch.no_grad()
-def geometry_of(head: HierarchicalHead, features: Tensor) -> dict[str, Any]:
-    """Where a trained head works: mean radii times sqrt(c), c and the temperatures."""
+def geometry_of(head: HierarchicalHead, features: Tensor | None = None) -> dict[str, Any]:
+    """Where a trained head works: mean radii times sqrt(c), c and the temperatures.
+
+    Args:
+        features: ``(n, taps, D)`` of texts, for their radii.
+    """
     if not isinstance(head, HyperbolicHead):
         return {}
     scale = float(head.c) ** 0.5 if head.geometry != "euclidean" else 1.0
     nodes = head.node_tangents().norm(dim=1) * scale
-    deepest = head.tap_of_level[-1]
-    head.eval()
-    texts = head.each_projection()[deepest](features[:, deepest]).norm(dim=1) * scale
-    return {
+    found = {
         "c": None if head.geometry == "euclidean" else float(head.c),
         "node_radius": float(nodes.mean()),
         "node_radius_of_level": [float(nodes[part].mean()) for part in head.level_slices],
-        "text_radius": float(texts.mean()),
-        "text_radius_max": float(texts.max()),
         "temperature": head.log_temperature.exp().tolist(),
     }
+    if features is None:
+        return found
+    deepest = head.tap_of_level[-1]
+    head.eval()
+    texts = head.each_projection()[deepest](features[:, deepest]).norm(dim=1) * scale
+    return found | {"text_radius": float(texts.mean()), "text_radius_max": float(texts.max())}
 
 
 def bits(values: np.ndarray) -> str:

@@ -16,6 +16,7 @@ from hyperlm.experiments import (
     report_layers,
     report_peers,
     report_starts,
+    report_tuned,
 )
 from hyperlm.experiments.markdown import table
 from hyperlm.experiments.published import COLUMNS, NOTE, ROWS
@@ -25,6 +26,7 @@ __all__ = ["write_report"]
 
 _SECTIONS: tuple[Callable[[ResultsFile, Path], list[str]], ...] = (
     report_compare.section,
+    report_tuned.section,
     report_starts.section,
     report_ablate.section,
     report_calibration.section,

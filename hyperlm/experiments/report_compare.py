@@ -12,7 +12,7 @@ from hyperlm.experiments.statistics import BETTER, NO_DIFFERENCE, Difference
 from hyperlm.viz.curves import Panel, curves_figure
 from hyperlm.viz.save import save_figure
 
-__all__ = ["section"]
+__all__ = ["Arms", "section", "verdicts", "widest"]
 
 _PAIRS = (("poincare", "linear"), ("poincare", "euclidean"), ("euclidean", "linear"))
 Arms = dict[tuple[str, int], list[Record]]
@@ -30,8 +30,8 @@ def section(results: ResultsFile, images: Path) -> list[str]:
             continue
         kinds = known(record for records in arms.values() for record in records)
         parts += [f"### {name}", f"`hyperlm experiment {NAME} --data {name}`"]
-        parts += [_widest(arms, kinds), _by_dimension(arms, kinds), _edges(arms)]
-        parts += ["Differences; bold where a verdict is given:", _verdicts(arms, kinds)]
+        parts += [widest(arms, kinds), _by_dimension(arms, kinds), _edges(arms)]
+        parts += ["Differences; bold where a verdict is given:", verdicts(arms, kinds)]
         image = images / f"{NAME}-{name}.png"
         _draw(arms, kinds, image)
         parts.append(figure(image.name, f"Figures by dimension and geometry on {name}"))
@@ -53,7 +53,7 @@ def _method() -> str:
     )
 
 
-def _widest(arms: Arms, kinds: Sequence[Quantity]) -> str:
+def widest(arms: Arms, kinds: Sequence[Quantity]) -> str:
     """All quantities at d = 64, or the largest dimension that was run."""
     dims = sorted({dim for _, dim in arms})
     dim = 64 if 64 in dims else dims[-1]
@@ -105,7 +105,7 @@ def _edges(arms: Arms) -> str:
     return f"<details><summary>Learning rates</summary>\n\n{text}\n\n</details>"
 
 
-def _verdicts(arms: Arms, kinds: Sequence[Quantity]) -> str:
+def verdicts(arms: Arms, kinds: Sequence[Quantity]) -> str:
     """A table of differences per pair of arms, and a sentence for each that is more than noise."""
     there = {arm for arm, _ in arms}
     parts = []

@@ -1,0 +1,101 @@
+"""Geometries compared where the backbone is trained too: rates, runs, report."""
+
+import numpy as np
+import pytest
+from hdlm_models import save_causal
+from typer.testing import CliRunner
+
+from hyperlm.cli import app
+from hyperlm.experiments import compare_tuned, report
+from hyperlm.experiments.compare_tuned import RATES, TUNED_ON, arms_of, train_and_score
+from hyperlm.experiments.features import FrozenData
+from hyperlm.experiments.measure import unbits
+from hyperlm.experiments.results import ResultsFile
+from hyperlm.experiments.trials import Trial
+
+
+@pytest.fixture(scope="module")
+def data(demo_like, tmp_path_factory):
+    backbone = str(save_causal("llama", tmp_path_factory.mktemp("llama")))
+    return FrozenData(str(demo_like), backbone=backbone, max_length=16)
+
+
+def settings(**changed):
+    options = {"dim": 4, "layers": "1,2,3", "epochs": 1, "batch_size": 8} | changed
+    return {"options": options, "share": 1.0}
+
+
+@pytest.mark.filterwarnings("ignore:.* texts were longer than the model takes")
+def test_a_trial_is_repeatable_and_its_figures_are_those_of_its_answers(data):
+    trial = Trial("hyperlm train", settings(), 3)
+    first, again = (train_and_score(data, trial) for _ in range(2))
+    assert first.pop("seconds") > 0
+    again.pop("seconds")
+    assert first == again
+    for split in ("val", "test"):
+        count = first[split]["n"]
+        right = unbits(first[split]["answers"]["right"][-1], count)
+        assert right.mean() == pytest.approx(first[split]["path_accuracy"])
+    assert first["geometry"]["c"] == 1.0
+    other = train_and_score(data, Trial("hyperlm train", settings(geometry="euclidean"), 3))
+    assert other["geometry"]["c"] is None
+
+
+def fake(data, trial):
+    """The higher rate is better on val for points, the lower for the linear head."""
+    options = trial.settings["options"]
+    linear = options.get("head") == "linear"
+    path = 0.5 + (-1 if linear else 1) * options["learning_rate"] * 100
+    answers = np.zeros(4, bool)
+    answers[: 1 + trial.seed % 3] = True
+    document = {
+        "n": 4, "levels": [{"accuracy": path, "macro_f1": path}], "path_accuracy": path,
+        "hierarchical": {"f1": path}, "raw_consistency": path, "mistake_severity": 2.0,
+        "mean_tree_distance": 1.0, "ece": 0.1, "few": {"texts": 0, "accuracy": None},
+        "answers": {
+            "right": [np.packbits(answers).tobytes().hex()] * 2,
+            "consistent": np.packbits(answers).tobytes().hex(),
+            "distance": [0.0, 2.0, 2.0, 2.0],
+        },
+    }  # fmt: skip
+    geometry = {} if linear else {"node_radius": 1.5}
+    return {"val": document, "test": document, "geometry": geometry, "seconds": 60.0}
+
+
+def test_each_arm_takes_its_own_rate_and_one_space_is_tuned_once(data, tmp_path, monkeypatch):
+    made = []
+
+    def work(data, trial):
+        made.append(trial)
+        return fake(data, trial)
+
+    monkeypatch.setattr(compare_tuned, "train_and_score", work)
+    results = ResultsFile(tmp_path / "results.jsonl")
+    compare_tuned.run(data, results, seeds=2, dims=(4,))
+    tuned = [trial for trial in made if trial.settings["share"] == TUNED_ON]
+    assert len(tuned) == 3 * len(RATES)  # the hyperboloid takes those of the ball
+    assert not {trial.seed for trial in tuned} & {0, 1}
+    arms = arms_of(results, data.name)
+    rates = {
+        arm: {record.run.settings["options"]["learning_rate"] for record in records}
+        for (arm, _), records in arms.items()
+    }
+    high, low = {max(RATES)}, {min(RATES)}
+    assert rates == {"poincare": high, "lorentz": high, "euclidean": high, "linear": low}
+    assert all(record.run.settings["share"] == 1.0 for arm in arms.values() for record in arm)
+    before = len(made)
+    compare_tuned.run(data, ResultsFile(results.path), seeds=2, dims=(4,))
+    assert len(made) == before
+    report.write_report(results, tmp_path / "results.md")
+    text = (tmp_path / "results.md").read_text(encoding="utf-8")
+    assert f"### {data.name}, whole models" in text
+    assert "| d = 4, 2 seeds |" in text
+    assert "poincare 4: 0.0002" in text
+
+
+def test_what_is_trained_must_be_known(data, demo_like, tmp_path):
+    command = ["experiment", "compare-geometries", "--data", str(demo_like)]
+    command += ["-o", str(tmp_path / "r.jsonl"), "--set", "trained=half"]
+    done = CliRunner().invoke(app, command)
+    assert done.exit_code == 1
+    assert "choose head or model" in done.output
