@@ -26,8 +26,10 @@ demo: setup
 	$(BIN)/hyperlm visualize $(DEMO) --output $(DEMO)/labels.html
 	@echo "Model, results and figure: $(DEMO)/ (open $(DEMO)/labels.html to explore the labels)"
 
+# One process a core. Files stay whole: many share a run or a browser made for the file, which any
+# finer division would make again in every process.
 test: setup
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
 lint: setup
 	$(BIN)/ruff format --check .

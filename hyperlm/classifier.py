@@ -8,8 +8,8 @@
 """
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -63,6 +63,8 @@ class _Answers:
     path_nodes: Tensor  # (n, L)
     confidence: Tensor  # (n,)
     consistent: Tensor  # (n,)
+    # Texts too long for the model, where it counts them.
+    cut: int = field(default=0, kw_only=True)
 
 
 class Classifier:
@@ -132,13 +134,19 @@ class Classifier:
             raise OptionError(f"--threshold {threshold:g}: a probability lies between 0 and 1.")
         if top_k < 1:
             raise OptionError(f"--top-k {top_k}: ask for at least 1 path.")
-        iterator = iter(texts)
+        iterator, cut, total = iter(texts), 0, 0
         while window := list(islice(iterator, _WINDOW)):
-            yield from self._predict_window(window, top_k, threshold)
+            cut += yield from self._predict_window(window, top_k, threshold)
+            total += len(window)
+        self._warn_cut(cut, total)
+
+    def _warn_cut(self, cut: int, total: int) -> None:
+        """Say how many texts were cut, where the model counts them."""
 
     def _predict_window(
         self, texts: list[str], top_k: int, threshold: float | None
-    ) -> Iterator[Prediction]:
+    ) -> Generator[Prediction, None, int]:
+        """Answers; returns how many texts were cut."""
         with torch.inference_mode():
             logits = self.logits(texts)
             kind, cuts = self.model.head.loss_kind, self.model.head.cuts(logits.device)
@@ -159,6 +167,7 @@ class Classifier:
                 ),
                 empty=not text.strip(),
             )
+        return 0
 
     def evaluate(self, texts: LabelledTexts) -> dict[str, Any]:
         """All metrics on labelled texts, as the document that ``hyperlm evaluate --json`` prints.
@@ -181,6 +190,7 @@ class Classifier:
             start = time.perf_counter()
             answers = self._answers(texts.texts)
             seconds = time.perf_counter() - start
+        self._warn_cut(answers.cut, len(texts))
         document = evaluate_predictions(
             self.taxonomy,
             gold,

@@ -9,7 +9,7 @@ A model may say a reply after the labels. Labels are then predicted and measured
 
 import math
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -19,7 +19,7 @@ from hyperlm.classifier import Alternative, Classifier, Prediction, _Answers
 from hyperlm.data import LabelledTexts, gold_nodes
 from hyperlm.errors import ModelError, OptionError
 from hyperlm.lm.decoder import Answer, HierarchicalDecoder
-from hyperlm.lm.hdlm import SequenceCollator
+from hyperlm.lm.hdlm import SequenceCollator, Session
 from hyperlm.text_metrics import corpus_bleu, distinct, perplexity, rouge_l
 
 __all__ = ["TextClassifier", "answer_log_probs", "label_layers"]
@@ -60,24 +60,33 @@ class TextClassifier(Classifier):
     def points(self, texts: Sequence[str]) -> Tensor:
         raise _speaks()
 
-    def _answer(
-        self, texts: Sequence[str], width: int, **options: Any
-    ) -> Iterator[tuple[int, list[Answer]]]:
-        """Answers with the number of their text, shortest texts first."""
+    def _warn_cut(self, cut: int, total: int) -> None:
+        self.decoder.format.warn_cut(cut, total)
+
+    def _sessions(
+        self, prompts: Sequence[Sequence[int]], width: int, layers: Sequence[int]
+    ) -> Iterator[tuple[list[int], Session]]:
+        """Batches to answer, with the numbers of their texts; the shortest prompts first."""
         size = max(1, self.batch_size // width)
-        order = sorted(range(len(texts)), key=lambda row: len(texts[row]))
+        order = sorted(range(len(prompts)), key=lambda row: len(prompts[row]))
         for start in range(0, len(order), size):
             rows = order[start : start + size]
-            found = self.decoder.answer(
-                [texts[row] for row in rows], width=width, scoring=self.scoring, **options
-            )
-            yield from zip(rows, found.best, strict=True)
+            batch = [prompts[row] for row in rows]
+            yield rows, Session(self.decoder.stack, batch, layers=layers)
+
+    def _say(self, session: Session, width: int, *, constrained: bool = True) -> list[list[Answer]]:
+        return self.decoder.answer_prompts(
+            session, width=width, scoring=self.scoring, constrained=constrained
+        ).best
 
     def _predict_window(
         self, texts: list[str], top_k: int, threshold: float | None
-    ) -> Iterator[Prediction]:
-        spoken = label_layers(self.decoder)
-        answers = dict(self._answer(texts, max(top_k, self.width), layers=spoken))
+    ) -> Generator[Prediction, None, int]:
+        prompts, cut = self.decoder.format.cut_prompts(texts)
+        width = max(top_k, self.width)
+        answers: dict[int, list[Answer]] = {}
+        for rows, session in self._sessions(prompts, width, label_layers(self.decoder)):
+            answers.update(zip(rows, self._say(session, width), strict=True))
         for row, text in enumerate(texts):
             best = answers[row][0]
             path, sure = self.taxonomy.path(best.nodes[-1]), _along(best)
@@ -93,23 +102,24 @@ class TextClassifier(Classifier):
                 ),
                 empty=not text.strip(),
             )
+        return cut
 
     def _answers(self, texts: Sequence[str]) -> _Answers:
         n, levels = len(texts), self.taxonomy.num_levels
         nodes = torch.empty(n, dtype=torch.long)
         paths = torch.full((n, levels), -1)
         confidence, consistent = torch.empty(n), torch.zeros(n, dtype=torch.bool)
-        spoken = label_layers(self.decoder)
-        for row, answers in self._answer(texts, self.width, layers=spoken):
-            best = answers[0]
-            nodes[row], confidence[row] = best.nodes[-1], best.probability
-            paths[row, : len(best.nodes)] = torch.tensor(best.nodes)
-        # What the model says with nothing to hold it to the taxonomy.
+        prompts, cut = self.decoder.format.cut_prompts(texts)
         ends = set(self.taxonomy.terminals.tolist())
-        for row, answers in self._answer(texts, 1, constrained=False, layers=spoken):
-            said = answers[0].nodes
-            consistent[row] = bool(said) and said[-1] in ends
-        return _Answers(nodes, paths, confidence, consistent)
+        for rows, session in self._sessions(prompts, self.width, label_layers(self.decoder)):
+            # What the model says with nothing to hold it to the taxonomy; read once, said twice.
+            free = self._say(session.copy(), 1, constrained=False)
+            held = self._say(session, self.width)
+            for row, (best, *_), (said, *_) in zip(rows, held, free, strict=True):
+                nodes[row], confidence[row] = best.nodes[-1], best.probability
+                paths[row, : len(best.nodes)] = torch.tensor(best.nodes)
+                consistent[row] = bool(said.nodes) and said.nodes[-1] in ends
+        return _Answers(nodes, paths, confidence, consistent, cut=cut)
 
     def evaluate(self, texts: LabelledTexts) -> dict[str, Any]:
         """As for every classifier; with replies to compare with, also ``reply``, their figures."""
@@ -126,18 +136,13 @@ class TextClassifier(Classifier):
         ``perplexity_own_label`` the same with the label that the model says greedily.
         """
         start = time.perf_counter()
-        answers = {row: found[0] for row, found in self._answer(texts.texts, 1)}
+        prompts, _ = self.decoder.format.cut_prompts(texts.texts)
+        answers: dict[int, Answer] = {}
+        for rows, session in self._sessions(prompts, 1, self.decoder.layers):
+            answers.update(zip(rows, (best for best, *_ in self._say(session, 1)), strict=True))
         seconds = time.perf_counter() - start
-        rows = range(len(texts))
-        said = [answers[row].words[-1] for row in rows]
-        gold = gold_nodes(texts, self.taxonomy)
-        own = [[answers[row].nodes[-1]] for row in rows]
-        each = [[reply] for reply in wanted]
-        size = max(1, self.batch_size // 4)  # scores of all tokens at many places take memory
-        given_gold, given_own = (
-            perplexity(answer_log_probs(self.decoder, texts.texts, ends, each, size)[-1])
-            for ends in (gold, own)
-        )
+        said = [answers[row].words[-1] for row in range(len(texts))]
+        given_gold, given_own = self._perplexities(texts, wanted, answers)
         return {
             "bleu_2": corpus_bleu(said, wanted),
             "rouge_l": rouge_l(said, wanted),
@@ -149,6 +154,32 @@ class TextClassifier(Classifier):
             "longest": self.decoder.config.max_text_tokens,
             "seconds_per_text": seconds / len(texts),
         }
+
+    def _perplexities(
+        self, texts: LabelledTexts, wanted: Sequence[str], answers: Mapping[int, Answer]
+    ) -> tuple[float | None, float | None]:
+        """Of the wanted replies after the gold label, and after the one in ``answers``."""
+        gold = [list(map(int, ends)) for ends in gold_nodes(texts, self.taxonomy)]
+        own = [[answers[row].nodes[-1]] for row in range(len(texts))]
+        size = max(1, self.batch_size // 4)  # scores of all tokens at many places take memory
+
+        def log_probs(rows: Sequence[int], ends: list[list[int]]) -> list[float]:
+            return answer_log_probs(
+                self.decoder,
+                [texts.texts[row] for row in rows],
+                [ends[row] for row in rows],
+                [[wanted[row]] for row in rows],
+                size,
+            )[-1]
+
+        # Where the model's own label is the gold one, one measurement serves both.
+        right = [row for row in range(len(texts)) if gold[row] == own[row]]
+        wrong = [row for row in range(len(texts)) if gold[row] != own[row]]
+        shared = log_probs(right, own)
+        return (
+            perplexity(shared + log_probs(wrong, gold)),
+            perplexity(shared + log_probs(wrong, own)),
+        )
 
 
 def label_layers(model: HierarchicalDecoder) -> tuple[int, ...]:
@@ -177,7 +208,8 @@ def answer_log_probs(
         A list for each level; its tokens are in no particular order.
     """
     whole = None if ends is None else [[int(end) for end in of_text] for of_text in ends]
-    examples = model.format.examples(texts, whole, replies)
+    # Whoever asked for answers to these texts has been told which were cut.
+    examples = model.format.examples(texts, whole, replies, warn=False)
     examples.sort(key=lambda example: len(example.ids))
     collate = SequenceCollator(model.tokenizer.pad_token_id)
     found: list[list[float]] = [[] for _ in model.layers]

@@ -2,7 +2,7 @@
 
 import json
 import math
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -45,10 +45,15 @@ class TrainingOptions:
         packed: put several short texts into one row, with ``--answer text``.
         head: ``points`` or ``linear``.
         learning_rate: of the backbone (or its adapters).
-        head_learning_rate: of the projections, biases and temperatures.
-        point_learning_rate: of the node points, in Riemannian length a step.
-        init: where node points start: ``names`` (label names through the backbone), ``tree``
-            (the taxonomy alone) or ``random``; a linear head has none.
+        head_learning_rate: of the projections, biases and temperatures; ``None`` for 3e-3, and for
+            1e-4 from a start from texts, which has less to go.
+        point_learning_rate: of the node points, in Riemannian length a step; ``None`` for 3e-2,
+            and for 3e-3 from texts.
+        init: where the head starts: ``names`` (node points at the label names, through the
+            backbone), ``texts`` (projections and nodes from the training texts as the untrained
+            backbone sees them, and from the names), ``tree`` (the taxonomy alone) or ``random``;
+            ``auto`` is ``texts`` with ``freeze`` and ``names`` without. Without points, ``texts``
+            or ``random``.
         lora: rank of low-rank adapters, ``None`` for none.
         adapter: kind of the adapters: ``lora``, or ``hyplora`` (the update passes through the
             hyperboloid; cannot be merged).
@@ -80,7 +85,7 @@ class TrainingOptions:
     curvature: float = 1.0
     learn_curvature: bool = False
     coordinates: str = "tangent"
-    init: str = "names"
+    init: str = "auto"
     loss: str = "level"
     cone_weight: float = 0.0
     cone_pairs: str = "closure"
@@ -93,8 +98,8 @@ class TrainingOptions:
     batch_size: int = 16
     accumulate: int = 1
     learning_rate: float = 1e-4
-    head_learning_rate: float = 3e-3
-    point_learning_rate: float = 3e-2
+    head_learning_rate: float | None = None
+    point_learning_rate: float | None = None
     weight_decay: float = 0.01
     warmup: float = 0.1
     max_grad_norm: float = 1.0
@@ -106,11 +111,12 @@ class TrainingOptions:
 
     def __post_init__(self) -> None:
         positive = (
-            "epochs", "batch_size", "accumulate", "max_length", "learning_rate",
-            "head_learning_rate", "point_learning_rate", "max_grad_norm", "reply_tokens",
+            "batch_size", "accumulate", "max_length", "learning_rate", "head_learning_rate",
+            "point_learning_rate", "max_grad_norm", "reply_tokens",
         )  # fmt: skip
         for name in positive:
-            if not 0 < getattr(self, name) < math.inf:
+            value = getattr(self, name)
+            if value is not None and not 0 < value < math.inf:
                 raise OptionError(
                     f"{_flag(name)} {getattr(self, name)}: must be greater than 0 and finite."
                 )
@@ -130,7 +136,7 @@ class TrainingOptions:
             "head": ("points", "linear"),
             "geometry": ("poincare", "lorentz", "euclidean"),
             "coordinates": ("tangent", "native"),
-            "init": ("tree", "random", "names"),
+            "init": ("auto", "names", "texts", "tree", "random"),
             "loss": ("level", "path", "leaf"),
             "cone_pairs": ("closure", "edges"),
             "pooling": ("auto", "mean", "last"),
@@ -168,6 +174,37 @@ class TrainingOptions:
             raise OptionError(
                 "--cone-weight needs --head points: a linear head has no points to put in cones."
             )
+
+        if self.head == "linear" and self.init in ("names", "tree"):
+            raise OptionError(
+                f"--init {self.init} places node points, and --head linear has none: choose texts "
+                "or random, or leave it out."
+            )
+        if self.epochs < 0 or (self.epochs == 0 and self._start() not in ("names", "texts")):
+            raise OptionError(
+                f"--epochs {self.epochs}: must be greater than 0; 0 keeps the head as it starts, "
+                "which is worth something with --init texts or names alone."
+            )
+
+    def _start(self) -> str:
+        """``init``, decided; words have no points to start."""
+        if self.answer == "text":
+            return "auto"
+        if self.init != "auto":
+            return self.init
+        other = "random" if self.head == "linear" else "names"
+        return "texts" if self.freeze else other
+
+    def resolved(self) -> "TrainingOptions":
+        """The same with everything that was left to the others decided."""
+        init = self._start()
+        near = init == "texts"
+        head, point = self.head_learning_rate, self.point_learning_rate
+        if head is None:
+            head = 1e-4 if near else 3e-3
+        if point is None and self.answer != "text":
+            point = 3e-3 if near else 3e-2
+        return replace(self, init=init, head_learning_rate=head, point_learning_rate=point)
 
     def _check_answer(self) -> None:
         """Options that say nothing about the kind of answer asked for are refused."""
@@ -208,9 +245,15 @@ class TrainingOptions:
     def command(self, output: str | Path) -> str:
         """The command line that repeats a run, naming what differs from the defaults."""
         words = ["hyperlm", "train", "--data", str(self.data)]
+        decided = replace(self, head_learning_rate=None, point_learning_rate=None).resolved()
+        usual = {
+            "init": replace(self, init="auto")._start(),
+            "head_learning_rate": decided.head_learning_rate,
+            "point_learning_rate": decided.point_learning_rate,
+        }
         for field in fields(self):
             value = getattr(self, field.name)
-            if field.name == "data" or value == field.default:
+            if field.name == "data" or value in (field.default, usual.get(field.name)):
                 continue
             if value is True:
                 words.append(_flag(field.name))
@@ -262,7 +305,7 @@ def head_arguments(settings: Any, *further: str) -> dict[str, Any]:
     if settings.head == "linear":
         return arguments
     arguments |= {name: getattr(settings, name) for name in (*_OF_POINT_HEADS, *further)}
-    if settings.init in ("names", "texts"):
+    if settings.init in ("auto", "names", "texts"):
         # What the backbone sees is known later, and replaces a tree start then.
         arguments["init"] = "tree"
     return arguments

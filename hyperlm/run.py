@@ -34,7 +34,7 @@ from hyperlm.lm.layer_choice import measured_layers
 from hyperlm.options import TrainingOptions
 from hyperlm.runfolder import RECORD, RunFolder, filling, read_record, replacing, write_json
 from hyperlm.taxonomy import Taxonomy
-from hyperlm.training import fit, set_seed
+from hyperlm.training import fit, resolve_precision, set_seed
 from hyperlm.training_text import fit_text
 
 __all__ = ["build_model", "draw_labels", "layers_measured", "load_run_data", "train"]
@@ -74,6 +74,7 @@ def train(
             the parts. Options or data other than those of the run to resume are such errors.
     """
     folder, record = RunFolder(output), None
+    options = None if options is None else options.resolved()
     chief = int(os.environ.get("RANK", "0")) == 0
     if resume:
         record = read_record(folder.path)
@@ -171,6 +172,7 @@ def layers_measured(options: TrainingOptions, bundle: DataBundle) -> tuple[int, 
 
 def build_model(options: TrainingOptions, bundle: DataBundle, *, progress: bool = False) -> Model:
     """The model a run starts from, the same for the same options and data."""
+    options = options.resolved()
     set_seed(options.seed)
     if options.answer == "text":
         return HierarchicalDecoder.from_backbone(
@@ -196,13 +198,25 @@ def build_model(options: TrainingOptions, bundle: DataBundle, *, progress: bool 
         max_length=options.max_length,
         level_names=bundle.level_names,
     )
-    if options.init == "names" and options.head == "points":
+    if options.init in ("names", "texts"):
+        from hyperlm.lm.labelled import start_from_labelled
         from hyperlm.lm.names import start_from_names
 
         # Some thousand texts go through the backbone: on the GPU, if there is one.
-        model.to("cuda" if torch.cuda.is_available() else "cpu")  # type: ignore[arg-type]
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        model.to(device)  # type: ignore[arg-type]
         texts = bundle.split("train").texts
-        start_from_names(model, texts, seed=options.seed, progress=progress)
+        if options.init == "names":
+            start_from_names(model, texts, seed=options.seed, progress=progress)
+        else:
+            start_from_labelled(
+                model,
+                texts,
+                bundle.gold("train"),
+                precision=resolve_precision(options.precision, device),
+                seed=options.seed,
+                progress=progress,
+            )
     return model
 
 
@@ -231,7 +245,7 @@ def _stored_options(
     stored = TrainingOptions.from_json(record["options"], path=folder / RECORD)
     if given is not None and given.layers == "auto":
         given = replace(given, layers=stored.layers)  # whatever the run took
-    if given is None or given == stored:
+    if given is None or given == stored.resolved():
         return stored
     differ = [
         f"--{f.name.replace('_', '-')} {getattr(given, f.name)} (the run has "

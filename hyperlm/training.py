@@ -64,13 +64,14 @@ class HierarchicalTrainer(Trainer):
     """
 
     def __init__(self, *, options: TrainingOptions, **kwargs: Any) -> None:
-        self.options = options
+        self.options = options.resolved()
         super().__init__(**kwargs)
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
         trained = self.model if model is None else model
         if self.optimizer is None:
             assert trained is not None, "the Trainer holds a model from its construction on"
+            assert self.options.point_learning_rate is not None, "resolved"
             self.optimizer = build_optimizer(
                 trained,
                 learning_rate=self.options.learning_rate,
@@ -157,6 +158,9 @@ def fit(
 ) -> HierarchicalTrainer:
     """Train in place; afterwards ``model`` is the best checkpoint by path accuracy on val.
 
+    On frozen features the start is one of them: a head that starts from labelled texts may be
+    better than what training makes of it.
+
     Args:
         folder: run folder; checkpoints go to ``folder/checkpoints``, the log to
             ``folder/train_log.jsonl``.
@@ -198,8 +202,38 @@ def fit(
         compute_metrics=functools.partial(_val_figures, model) if has_val else None,
         preprocess_logits_for_metrics=functools.partial(_decoded, model.head.loss_kind, model),
     )
-    run_trainer(trainer, folder, checkpoint)
+    if not options.epochs:
+        return trainer
+    val = sets.get("val")
+    start = _Start(model, val) if val is not None and options.freeze else None
+    first = {} if start is None else {"epoch": 0.0, "eval_path_accuracy": start.path_accuracy}
+    run_trainer(trainer, folder, checkpoint, first=first)
+    if start is not None and start.path_accuracy > (trainer.state.best_metric or 0.0):
+        start.restore()
     return trainer
+
+
+class _Start:
+    """A head on frozen features before training, and what it is worth on val."""
+
+    def __init__(self, model: HierarchicalLM, val: EncodedTexts) -> None:
+        assert val.features is not None, "a frozen encoding has them"
+        self.head = head = model.head
+        self.state = {name: value.clone() for name, value in head.state_dict().items()}
+        head.eval()
+        with torch.no_grad():
+            device = next(head.parameters()).device
+            logits = head(val.features.to(device).unbind(1)).logits
+        nodes = decode(logits, head.cuts(logits.device), loss=head.loss_kind).nodes.cpu().numpy()
+        gold = val.gold or []
+        known = [row for row, ends in enumerate(gold) if len(ends)]
+        self.path_accuracy = (
+            path_accuracy(model.taxonomy, [gold[row] for row in known], nodes[known]) or 0.0
+        )
+
+    def restore(self) -> None:
+        self.head.load_state_dict(self.state)
+        self.head.tag_points()
 
 
 def _decoded(loss: Loss, model: HierarchicalLM, outputs: Any, labels: Tensor) -> Tensor:

@@ -160,8 +160,18 @@ def train_sampler(lengths: Sequence[int], arguments: TrainingArguments) -> Lengt
     )
 
 
-def run_trainer(trainer: Trainer, folder: Path, checkpoint: Path | None) -> None:
-    """Train, from ``checkpoint`` on where there is one; the best model is then in place."""
+def run_trainer(
+    trainer: Trainer,
+    folder: Path,
+    checkpoint: Path | None,
+    *,
+    first: dict[str, float] | None = None,
+) -> None:
+    """Train, from ``checkpoint`` on where there is one; the best model is then in place.
+
+    Args:
+        first: figures of the start, for the log of a run that begins.
+    """
     for callback in trainer.callback_handler.callbacks:
         # Its own choice lies among the checkpoints, which are deleted at the end.
         if isinstance(callback, TensorBoardCallback) and callback.logging_dir is None:
@@ -169,6 +179,8 @@ def run_trainer(trainer: Trainer, folder: Path, checkpoint: Path | None) -> None
     # One bar and one log: ours.
     trainer.remove_callback(ProgressCallback)
     trainer.remove_callback(PrinterCallback)
+    if first and checkpoint is None:
+        trainer.log(first)
     trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
     # Mixed precision has wrapped forward(); what is evaluated and saved answers in float32.
     trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)

@@ -21,7 +21,7 @@ from hyperlm.classifier_text import answer_log_probs, label_layers
 from hyperlm.data import DataBundle, LabelledTexts
 from hyperlm.errors import OptionError
 from hyperlm.lm.decoder import HierarchicalDecoder
-from hyperlm.lm.hdlm import ExampleSet, SequenceCollator
+from hyperlm.lm.hdlm import ExampleSet, SequenceCollator, Session
 from hyperlm.lm.hyplora import curvature_log
 from hyperlm.metrics import path_accuracy
 from hyperlm.options import TrainingOptions
@@ -54,7 +54,7 @@ class DecoderTrainer(Trainer):
         val: tuple[LabelledTexts, Sequence[np.ndarray]] | None,
         **kwargs: Any,
     ) -> None:
-        self.options, self.val = options, val
+        self.options, self.val = options.resolved(), val
         super().__init__(**kwargs)
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
@@ -131,9 +131,11 @@ def end_nodes(model: HierarchicalDecoder, texts: Sequence[str], batch_size: int)
     """Where the greedily decoded path of each text ends, ``(n,)``."""
     order = sorted(range(len(texts)), key=lambda row: len(texts[row]))
     nodes = np.empty(len(texts), dtype=np.int64)
+    prompts, _ = model.format.cut_prompts(texts)  # training has said how many are cut
     for start in range(0, len(order), batch_size):
         rows = order[start : start + batch_size]
-        best = model.answer([texts[row] for row in rows], layers=label_layers(model)).best
+        asked = [prompts[row] for row in rows]
+        best = model.answer_prompts(Session(model.stack, asked, layers=label_layers(model))).best
         nodes[rows] = [answers[0].nodes[-1] for answers in best]
     return nodes
 

@@ -10,6 +10,9 @@ from pathlib import Path
 
 # Read by huggingface_hub when it is imported, so before anything of this package is.
 os.environ["HF_HUB_OFFLINE"] = "1"
+# Workers side by side have one core each; read by torch when it is imported.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ["OMP_NUM_THREADS"] = "1"
 # A test that asks for progress bars or warnings of its own sets these itself.
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 

@@ -3,12 +3,15 @@
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.covariance import ledoit_wolf_shrinkage
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from torch.nn import functional as F
 
 from hyperlm.errors import DataError, OptionError
 from hyperlm.heads import HyperbolicHead, LinearHead, start_from_texts
-from hyperlm.heads.discriminant import node_means
+from hyperlm.heads.discriminant import _shrinkage, node_means
 from hyperlm.heads.losses import gold_ends
 from hyperlm.taxonomy import Taxonomy
 
@@ -17,13 +20,13 @@ TREE = Taxonomy.from_paths(PATHS)
 D = 20
 
 
-def labelled(count=180, taps=1, seed=0):
+def labelled(count=180, taps=1, seed=0, spread=6.0):
     """Texts around a centre per leaf, in coordinates of very different spread."""
     random = torch.Generator().manual_seed(seed)
     leaves = torch.tensor(TREE.leaves.copy())
     ends = leaves[torch.arange(count) % len(leaves)]
     centres = torch.randn(taps, len(TREE), D, generator=random)
-    noise = torch.randn(count, taps, D, generator=random) * torch.linspace(0.1, 6, D)
+    noise = torch.randn(count, taps, D, generator=random) * torch.linspace(0.1, spread, D)
     return centres[:, ends].transpose(0, 1) + noise, ends
 
 
@@ -43,9 +46,11 @@ def test_coordinates_are_those_of_scikit_learns_discriminants(geometry, curvatur
     nodes = head.node_tangents().detach()[ends.unique()]
     ours = torch.cdist(texts.double(), nodes.double()).square()
     normal = F.layer_norm(features[:, 0], (D,)).double().numpy()
-    solver = LinearDiscriminantAnalysis(solver="lsqr", shrinkage=0.1, priors=np.full(9, 1 / 9)).fit(
-        normal, ends.numpy()
-    )
+    apart = normal - np.stack([normal[ends.numpy() == end].mean(0) for end in ends.tolist()])
+    shrinkage = max(0.01, ledoit_wolf_shrinkage(apart, assume_centered=True))
+    solver = LinearDiscriminantAnalysis(
+        solver="lsqr", shrinkage=shrinkage, priors=np.full(9, 1 / 9)
+    ).fit(normal, ends.numpy())
     theirs = solver.decision_function(normal)
     a = (ours[:, :1] - ours).flatten().numpy()
     b = (theirs - theirs[:, :1]).flatten()
@@ -76,6 +81,71 @@ def test_a_linear_head_starts_as_the_flat_twin():
         scores = linear.eval()(features.unbind(1)).logits
     differences = scores - scores[:, :1]
     torch.testing.assert_close(differences, -10 * (squared - squared[:, :1]), atol=1e-4, rtol=1e-4)
+
+
+@given(st.integers(3, 40), st.integers(2, 8), st.integers(0, 10_000))
+@settings(max_examples=30, deadline=None)
+def test_the_covariance_is_shrunk_as_scikit_learn_does(count, width, seed):
+    rows = torch.randn(count, width, generator=torch.Generator().manual_seed(seed)).double()
+    rows *= torch.linspace(0.2, 3, width)
+    share = _shrinkage(rows, torch.ones(count).double(), rows.T @ rows / count).item()
+    wanted = ledoit_wolf_shrinkage(rows.numpy(), assume_centered=True)
+    assert share == pytest.approx(max(0.01, wanted), abs=1e-9)
+
+
+def test_a_weight_counts_as_that_many_rows():
+    rows = torch.randn(12, 4, generator=torch.Generator().manual_seed(0)).double()
+    weights = torch.tensor([1.0, 2.0, 3.0]).double().repeat(4)
+    often = rows.repeat_interleave(weights.long(), 0)
+    by_weight = _shrinkage(rows, weights, rows.T @ (weights[:, None] * rows) / weights.sum())
+    by_rows = _shrinkage(often, torch.ones(24).double(), often.T @ often / 24)
+    assert by_weight.item() == pytest.approx(by_rows.item(), rel=1e-9)
+
+
+def test_a_label_without_texts_lies_at_its_name():
+    """Names are read as texts of their labels; one label has nothing else."""
+    features, ends = labelled(count=900, spread=0.6)
+    named = torch.stack([features[ends == leaf].mean(0) for leaf in ends.unique()])
+    names = torch.zeros(len(TREE), 1, D)
+    names[ends.unique()] = named
+    for node in range(len(TREE)):
+        if node not in ends.unique():
+            below = [leaf for leaf in TREE.leaves if node in TREE.ancestors(leaf)]
+            names[node] = names[below].mean(0)
+    unseen = int(TREE.leaves[4])
+    rows = ends != unseen
+    bare, called = (HyperbolicHead(D, TREE, dim=8).eval() for _ in range(2))
+    start_from_texts(bare, features[rows], ends[rows])
+    start_from_texts(called, features[rows], ends[rows], names=names)
+
+    def right(head):
+        paths = head.decode(head(features[~rows].unbind(1)).logits)
+        return np.mean([path == TREE.path(unseen) for path in paths])
+
+    # Without texts and name it lies where its parent does.
+    assert right(bare) < 0.3 < 0.5 < right(called)
+
+
+def test_a_name_counts_as_texts_do():
+    """``b`` names weigh as ``b`` texts at the same place."""
+    taxonomy = Taxonomy.from_paths([("a", "b"), ("c",)])
+    b, a, c = (taxonomy.index(p) for p in (("a", "b"), ("a",), ("c",)))
+    cuts = HyperbolicHead(1, taxonomy, dim=2).cuts(torch.device("cpu"))
+    texts, ends = torch.tensor([[1.0], [4.0]]), torch.tensor([b, c])
+    names = torch.zeros(3, 1)
+    names[b], names[a], names[c] = 7.0, 2.0, 5.0
+    means = node_means(texts, ends, torch.ones(2), cuts, (names, 3.0))
+    assert means[a].item() == pytest.approx((1 + 2.5 + 3 * 2) / 5)
+    assert means[b].item() == pytest.approx((1 + means[a].item() + 3 * 7) / 5)
+    assert means[c].item() == pytest.approx((4 + 2.5 + 3 * 5) / 5)
+
+
+@pytest.mark.parametrize("temperature", [5.0, 20.0])
+def test_temperatures_are_set(temperature):
+    features, ends = labelled()
+    head = HyperbolicHead(D, TREE, dim=8)
+    start_from_texts(head, features, ends, temperature=temperature)
+    torch.testing.assert_close(head.log_temperature.exp(), torch.full((2,), temperature))
 
 
 def test_means_are_shrunk_to_the_parent():
@@ -143,6 +213,10 @@ def test_refusals():
     head = HyperbolicHead(D, TREE, dim=8)
     with pytest.raises(OptionError, match=r"the head reads \(n, 1, 20\)"):
         start_from_texts(head, features[..., :5], ends)
+    with pytest.raises(OptionError, match=r"one per node, \(12, 1, 20\)"):
+        start_from_texts(head, features, ends, names=torch.zeros(9, 1, D))
+    with pytest.raises(OptionError, match="must not be negative"):
+        start_from_texts(head, features, ends, name_weight=-1.0)
     with pytest.raises(DataError, match="at least 2 labels"):
         start_from_texts(head, features, torch.full_like(ends, int(ends[0])))
     with pytest.raises(DataError, match="no label has texts that differ"):

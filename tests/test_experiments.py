@@ -24,7 +24,7 @@ from hyperlm.experiments import (
     report,
     starts,
 )
-from hyperlm.experiments.features import FrozenData, Split, targets_of
+from hyperlm.experiments.features import FrozenData, Split
 from hyperlm.experiments.fitting import fit_alone, fit_together, schedule, training_rows
 from hyperlm.experiments.markdown import gathered
 from hyperlm.experiments.measure import bits, measure, node_logits, unbits
@@ -35,6 +35,7 @@ from hyperlm.experiments.settings import HeadRun
 from hyperlm.experiments.stacked import StackedHeads
 from hyperlm.experiments.statistics import Difference, compare, holm, mean_interval, verdict
 from hyperlm.heads import build_head
+from hyperlm.lm.batches import targets_of
 from hyperlm.taxonomy import Taxonomy
 
 WIDTH = 12
@@ -305,6 +306,19 @@ def test_one_seed_has_no_interval_and_equal_arms_no_difference():
     assert verdict(same, first="A", second="B") == "no difference found"
 
 
+def test_repeating_what_draws_nothing_is_no_evidence():
+    """Equal runs under five seeds are one run; only the texts can then decide."""
+    same, other = [0.8] * 5, [0.7] * 5
+    alone = compare(same, other)
+    assert np.isnan(alone.p_seeds)
+    words = verdict(alone, first="A", second="B")
+    assert words == "no verdict: nothing is drawn"
+    texts = np.array([[1, 0] * 200 + [1]]).repeat(5, 0)
+    over_texts = compare(same, other, first_texts=texts, second_texts=1 - texts)
+    assert verdict(over_texts, first="A", second="B").endswith("too few to say so")
+    assert not np.isnan(compare(same, [0.7, 0.71, 0.7, 0.7, 0.7]).p_seeds)
+
+
 def test_holm_on_a_worked_example():
     # 3 * .01, then 2 * .02 and 1 * .04 kept from falling below it.
     assert holm([0.04, math.nan, 0.01, 0.02]) == pytest.approx(
@@ -343,7 +357,25 @@ def test_the_best_rates_have_the_best_mean_on_val():
         for seed, path in enumerate(figures):
             one = record(seed, path=path)
             tried.append(replace(one, run=replace(one.run, node_lr=rate)))
-    assert arms.best_rates(tried) == (tried[0].run.head_lr, 1e-2)
+    found = arms.best(tried)
+    assert (found.head_lr, found.node_lr) == (tried[0].run.head_lr, 1e-2)
+
+
+def test_a_start_from_texts_may_be_left_as_it_is(data, tmp_path, monkeypatch):
+    """It is one of the tries, and where val prefers it, it is what is measured."""
+    monkeypatch.setattr(arms, "NEAR_RATES", ((10.0,), (10.0,)))  # ruins whatever it starts from
+    arm = HeadRun(init="texts", temperature=20.0, dim=8, epochs=2)
+    assert [run.epochs for run in arms.grid(arm)] == [0, 2]
+    assert all(run.epochs for run in arms.grid(replace(arm, init="random")))
+    results = ResultsFile(tmp_path / "results.jsonl")
+    labels = {"experiment": "starts", "arm": "texts", "share": 1.0}
+    measured = arms.tuned(arm, data, results, seeds=range(2), labels=labels)
+    assert [record.head.epochs for record in measured] == [0, 0]
+    tests = [record.figures["test"] for record in measured]
+    assert tests[0] == tests[1]
+    report.write_report(results, tmp_path / "results.md")
+    text = (tmp_path / "results.md").read_text(encoding="utf-8")
+    assert "| texts (untrained) |" in text
 
 
 def test_of_several_measured_rates_those_preferred_on_val_are_reported(tmp_path):
@@ -508,8 +540,9 @@ def test_the_report_tells_of_starts(tmp_path):
             results.append([record(seed, experiment="starts", arm=start, share=1.0)])
     report.write_report(results, tmp_path / "results.md")
     text = (tmp_path / "results.md").read_text(encoding="utf-8")
-    assert "## Where node points start" in text
-    assert "Against the random start, paired:" in text
+    assert "## Where a head starts" in text
+    assert "Against random, paired:" in text
+    assert "untrained" not in text
     assert "- everywhere else: no difference found." in text
     assert "Geometry against geometry" not in text
 

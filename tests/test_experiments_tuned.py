@@ -7,7 +7,7 @@ from typer.testing import CliRunner
 
 from hyperlm.cli import app
 from hyperlm.experiments import compare_tuned, report
-from hyperlm.experiments.compare_tuned import RATES, TUNED_ON, arms_of, train_and_score
+from hyperlm.experiments.compare_tuned import arms_of, train_and_score, tries_of
 from hyperlm.experiments.features import FrozenData
 from hyperlm.experiments.measure import unbits
 from hyperlm.experiments.results import ResultsFile
@@ -22,7 +22,7 @@ def data(demo_like, tmp_path_factory):
 
 def settings(**changed):
     options = {"dim": 4, "layers": "1,2,3", "epochs": 1, "batch_size": 8} | changed
-    return {"options": options, "share": 1.0}
+    return {"options": options}
 
 
 @pytest.mark.filterwarnings("ignore:.* texts were longer than the model takes")
@@ -62,7 +62,7 @@ def fake(data, trial):
     return {"val": document, "test": document, "geometry": geometry, "seconds": 60.0}
 
 
-def test_each_arm_takes_its_own_rate_and_one_space_is_tuned_once(data, tmp_path, monkeypatch):
+def test_each_arm_takes_its_own_rate_by_val(data, tmp_path, monkeypatch):
     made = []
 
     def work(data, trial):
@@ -71,26 +71,30 @@ def test_each_arm_takes_its_own_rate_and_one_space_is_tuned_once(data, tmp_path,
 
     monkeypatch.setattr(compare_tuned, "train_and_score", work)
     results = ResultsFile(tmp_path / "results.jsonl")
-    compare_tuned.run(data, results, seeds=2, dims=(4,))
-    tuned = [trial for trial in made if trial.settings["share"] == TUNED_ON]
-    assert len(tuned) == 3 * len(RATES)  # the hyperboloid takes those of the ball
-    assert not {trial.seed for trial in tuned} & {0, 1}
-    arms = arms_of(results, data.name)
+    compare_tuned.run(data, results, seeds=2, dims=(4,), rates="1e-4,2e-4")
+    assert len(made) == 2 * 2 * 4
+    # Seed after seed: what is stopped early has all arms.
+    assert [trial.seed for trial in made] == [0] * 8 + [1] * 8
     rates = {
         arm: {record.run.settings["options"]["learning_rate"] for record in records}
-        for (arm, _), records in arms.items()
+        for (arm, _), records in arms_of(results, data.name).items()
     }
-    high, low = {max(RATES)}, {min(RATES)}
+    high, low = {2e-4}, {1e-4}
     assert rates == {"poincare": high, "lorentz": high, "euclidean": high, "linear": low}
-    assert all(record.run.settings["share"] == 1.0 for arm in arms.values() for record in arm)
-    before = len(made)
-    compare_tuned.run(data, ResultsFile(results.path), seeds=2, dims=(4,))
-    assert len(made) == before
+    compare_tuned.run(data, ResultsFile(results.path), seeds=2, dims=(4,), rates="1e-4,2e-4")
+    assert len(made) == 16
+    # A rate that fewer seeds were trained at is listed, and not chosen.
+    compare_tuned.run(data, results, seeds=1, dims=(4,), rates="3e-4")
+    assert len(tries_of(results, data.name)["poincare", 4, 3e-4]) == 1
+    assert {
+        r.run.settings["options"]["learning_rate"]
+        for r in arms_of(results, data.name)["poincare", 4]
+    } == high
     report.write_report(results, tmp_path / "results.md")
     text = (tmp_path / "results.md").read_text(encoding="utf-8")
     assert f"### {data.name}, whole models" in text
     assert "| d = 4, 2 seeds |" in text
-    assert "poincare 4: 0.0002" in text
+    assert "| poincare, d = 4, 0.0003 | 1 |" in text
 
 
 def test_what_is_trained_must_be_known(data, demo_like, tmp_path):
@@ -99,3 +103,6 @@ def test_what_is_trained_must_be_known(data, demo_like, tmp_path):
     done = CliRunner().invoke(app, command)
     assert done.exit_code == 1
     assert "choose head or model" in done.output
+    done = CliRunner().invoke(app, [*command[:-1], "trained=model", "--set", "rates=fast"])
+    assert done.exit_code == 1
+    assert "give numbers with commas" in done.output

@@ -1,20 +1,14 @@
-"""The explorer page as a document: what it holds, and that names and texts stay data.
-
-A parser of the standard library stands for the browser; the page in a real one has tests of its
-own.
-"""
+"""The explorer page as a document: what it holds, and the files it is written to."""
 
 import base64
 import dataclasses
-import hashlib
-import json
 import math
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from explorer_documents import Page, flat, named, with_texts
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -22,129 +16,15 @@ from hyperlm import Taxonomy
 from hyperlm.errors import OffManifoldError, OptionError, OutputError
 from hyperlm.viz import explorer, pagedata
 from hyperlm.viz.explorer import (
-    content_policy,
-    data_text,
     explorer_html,
-    fill_page,
     page_layouts,
     write_explorer,
 )
 from hyperlm.viz.layout import Layout
 from hyperlm.viz.pagedata import page_document, shortened
-from hyperlm.viz.rundata import RunData, TextData, taxonomy_data
+from hyperlm.viz.rundata import RunData, taxonomy_data
 
-HOSTILE = [
-    "</script><img onerror=alert(1) src=x>",
-    "<!--<script>",
-    "-->",
-    "]]>",
-    "</ScRiPt ><svg/onload=alert(1)>",
-    "<\u2028script>\u2029",
-    "&lt;b&gt; &amp; &#60;",
-    "\\u003cscript\\u003e",
-    "\"quotes\" 'and' `ticks` ${1}",
-    "__DATA__ __SCRIPT__ __TITLE__",
-    "\ud83d half of a pair",
-    "\u202eright to left\u202c",
-    "\x01\x7f control\x1b[31m",
-    "שלום עולם",
-    "👩\u200d👩\u200d👧 family",
-]
 TREE = Taxonomy.from_paths([("a", "b"), ("a", "c"), ("d",)], name="small")
-PARTS = {
-    "page": '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>__TITLE__</title>'
-    "<style>__STYLE__</style></head><body><h1>__TITLE__</h1>"
-    '<script type="application/json" id="hyperlm-data">__DATA__</script>'
-    "<script>\n__SCRIPT__\n</script></body></html>",
-    "style": "h1 { color: red }",
-    "script": 'const a = 1 < 2 && "<b>";',
-}
-
-
-class Page(HTMLParser):
-    """Elements in order, and what stands in those that matter."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.inside: list[tuple[str, str]] = []
-        self.others: list[str] = []
-        self.open = False
-        self.feed(text)
-        self.close()
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-        self.inside.append((tag, ""))
-        self.open = True
-
-    def handle_endtag(self, tag: str) -> None:
-        self.open = False
-
-    def handle_data(self, data: str) -> None:
-        if self.open:
-            tag, before = self.inside[-1]
-            self.inside[-1] = (tag, before + data)
-
-    def handle_comment(self, data: str) -> None:
-        self.others.append(data)
-
-    def handle_pi(self, data: str) -> None:
-        self.others.append(data)
-
-    def unknown_decl(self, data: str) -> None:
-        self.others.append(data)
-
-    def of(self, tag: str, **attributes: str) -> list[str]:
-        found = zip(self.tags, self.inside, strict=True)
-        return [
-            text
-            for (name, have), (_, text) in found
-            if name == tag and attributes.items() <= have.items()
-        ]
-
-    @property
-    def data(self) -> Any:
-        (text,) = self.of("script", id="hyperlm-data")
-        return json.loads(text)
-
-    @property
-    def policy(self) -> dict[str, list[str]]:
-        (content,) = [
-            attrs["content"]
-            for tag, attrs in self.tags
-            if tag == "meta" and attrs.get("http-equiv") == "Content-Security-Policy"
-        ]
-        assert content is not None
-        rules = (rule.split() for rule in content.split("; "))
-        return {name: values for name, *values in rules}
-
-
-def named(names: list[str], title: str = "t") -> RunData:
-    """A taxonomy of one level."""
-    taxonomy = Taxonomy(names, np.zeros((0, 2), dtype=np.int64))
-    return taxonomy_data(taxonomy, title=title)
-
-
-def flat(run: RunData) -> Layout:
-    """The cheapest layout there is."""
-    return Layout("tree", np.zeros((len(run.taxonomy), 2)), None, ("flat",))
-
-
-def with_texts(run: RunData, texts: list[str], **changes: Any) -> RunData:
-    count, size = len(texts), len(run.taxonomy)
-    gold = np.arange(count) % size
-    data = TextData(
-        tuple(texts),
-        np.random.default_rng(0).normal(size=(count, 3)),
-        gold,
-        (gold + (np.arange(count) % 4 == 0)) % size,
-        np.linspace(0.2, 0.9, count),
-        np.stack([gold, (gold + 1) % size], 1),
-        np.tile([0.6, 0.3], (count, 1)),
-        "val",
-    )
-    return dataclasses.replace(run, texts=dataclasses.replace(data, **changes))
 
 
 @pytest.fixture(scope="module")
@@ -156,118 +36,6 @@ def learned() -> RunData:
         taxonomy_data(taxonomy, title="learned"), points=points, geometry="poincare", c=1.5
     )
     return with_texts(run, [f"text number {i}" for i in range(30)])
-
-
-# --- names and texts are data ---------------------------------------------------------------------
-
-
-def plain_tags(run: RunData) -> list[tuple[str, dict[str, str | None]]]:
-    return Page(explorer_html(named(["x"]), [flat(named(["x"]))])).tags
-
-
-@pytest.mark.parametrize("name", HOSTILE)
-def test_a_hostile_name_shows_as_text(name):
-    label = name.replace("\ud83d", "?")  # a taxonomy refuses halves of pairs, a text may hold them
-    run = with_texts(named([label, "tame"], title=name), [name] * 3)
-    page = Page(explorer_html(run, [flat(run)]))
-    assert page.tags == plain_tags(run)
-    assert page.data["nodes"]["name"] == list(run.taxonomy.names)
-    assert page.data["title"] == name
-    assert page.data["texts"]["text"] == [" ".join(name.split())] * 3
-    (title,) = page.of("title")
-    assert title.strip().startswith(name.replace("\ud83d", "\ufffd").strip()[:6])
-
-
-hostile_text = st.one_of(
-    st.text(st.characters(codec=None), max_size=40),
-    st.lists(
-        st.sampled_from(["<", ">", "</", "script", "<!--", "-->", "&", '"', "'", "\\", "\0", " "]),
-        max_size=8,
-    ).map("".join),
-    st.lists(st.sampled_from(HOSTILE), max_size=3).map("".join),
-)
-
-
-@settings(max_examples=60, deadline=None)
-@given(st.lists(hostile_text, min_size=1, max_size=5), hostile_text)
-def test_any_names_come_back_exactly_and_add_no_element(texts, title):
-    document = {"title": title, "names": texts, **{text: index for index, text in enumerate(texts)}}
-    text = fill_page(PARTS, title, data_text(document), served=False)
-    text.encode("utf-8")  # it can be written
-    page = Page(text)
-    assert page.data == document
-    names = ["html", "head", "meta", "meta", "title", "style", "body", "h1", "script", "script"]
-    assert [tag for tag, _ in page.tags] == names
-    assert page.others == []
-    assert page.of("style") == [PARTS["style"]]
-
-
-@settings(max_examples=50, deadline=None)
-@given(hostile_text)
-def test_the_data_has_no_sign_that_html_knows(text):
-    escaped = data_text({text: [text]})
-    assert not set(escaped) & set("<>&\u2028\u2029")
-    assert json.loads(escaped) == {text: [text]}
-
-
-@pytest.mark.parametrize("what", ["style", "script"])
-@pytest.mark.parametrize("sign", ["</script", "</STYLE", "<!--", "<script"])
-def test_a_script_that_would_end_itself_is_refused(what, sign):
-    with pytest.raises(OptionError, match="would end it early"):
-        fill_page(PARTS | {what: f"'{sign}>'"}, "t", "{}", served=False)
-
-
-# --- the policy -----------------------------------------------------------------------------------
-
-
-def sha256(text: str) -> str:
-    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
-
-
-@pytest.mark.parametrize("served", [False, True])
-def test_the_policy_allows_this_script_and_style_alone(served):
-    run = named(["a"])
-    page = Page(explorer_html(run, [flat(run)], served=served))
-    scripts = [
-        text
-        for (tag, attrs), (_, text) in zip(page.tags, page.inside, strict=True)
-        if tag == "script" and attrs.get("type") != "application/json"
-    ]
-    assert page.policy == {
-        "default-src": ["'none'"],
-        "script-src": [sha256(text) for text in scripts],
-        "style-src": [sha256(text) for text in page.of("style")],
-        "img-src": ["data:", "blob:"],
-        "connect-src": ["'self'" if served else "'none'"],
-        "base-uri": ["'none'"],
-        "form-action": ["'none'"],
-    }
-    assert len(scripts) == 1
-    assert page.data["served"] is served
-
-
-def test_the_policy_comes_before_all_it_governs():
-    run = named(["a"])
-    names = [tag for tag, _ in Page(explorer_html(run, [flat(run)])).tags]
-    assert names[:4] == ["html", "head", "meta", "meta"]
-
-
-def test_the_page_asks_nobody_for_anything():
-    run = named(["a"])
-    text = explorer_html(run, [flat(run)])
-    for _, attributes in Page(text).tags:
-        assert not any(name.startswith("on") or name == "style" for name in attributes)
-        for name in ("src", "href", "action", "srcset"):
-            assert (attributes.get(name) or "#").startswith(("#", "data:,"))
-    addresses = {part.split('"')[0].split("'")[0] for part in text.split("http")[1:]}
-    assert {a for a in addresses if a.startswith(("://", "s://"))} <= {"://www.w3.org/2000/svg"}
-    assert "@import" not in text
-    assert "url(" not in text
-
-
-def test_a_policy_can_be_had_without_a_page():
-    assert "connect-src 'self'" in content_policy(served=True)
-    assert sha256(f"\n{PARTS['script']}\n") in content_policy(PARTS)
 
 
 # --- what the page holds --------------------------------------------------------------------------

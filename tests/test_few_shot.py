@@ -21,12 +21,14 @@ from hyperlm.experiments.few_shot_bench import draw_rows
 from hyperlm.experiments.few_shot_heads import Draw, HeadSettings, fit, started
 from hyperlm.experiments.few_shot_methods import (
     class_mean_scores,
+    discriminant_scores,
     logistic_scores,
     mixed_scores,
     name_scores,
     retrieved,
 )
 from hyperlm.experiments.measure import node_logits
+from hyperlm.heads import HyperbolicHead, start_from_texts
 from hyperlm.heads.contrastive import contrastive_loss
 from hyperlm.lm.names import name_texts
 from hyperlm.manifolds import PoincareBall
@@ -330,6 +332,20 @@ def test_a_mixture_has_its_ends_and_stays_a_distribution():
         mixed_scores(logits, votes, cuts, share=2.0, decoding="leaf")
 
 
+@pytest.mark.parametrize("weight", [1.0, 10.0])
+def test_untrained_points_answer_as_the_start_of_a_head(weight):
+    draw, names = made()
+    queries = [draw.features[:7], draw.features[7:9]]
+    scores = discriminant_scores(draw, queries, TREE, names=names, dim=6, name_weight=weight)
+    head = HyperbolicHead(WIDTH, TREE, 6).eval()
+    start_from_texts(
+        head, draw.features[:, None], draw.ends, names=names[:, None], name_weight=weight
+    )
+    with torch.no_grad():
+        for some, part in zip(scores, queries, strict=True):
+            torch.testing.assert_close(some, head(part).logits)
+
+
 # -- the experiment -------------------------------------------------------------------------------
 
 
@@ -343,7 +359,10 @@ def test_the_experiment_goes_on_where_it_stopped_and_reports(data, tmp_path, mon
         grid = tuple(some | {"steps": 5} for some in few_shot.ARMS[arm].grid[:2])
         monkeypatch.setitem(few_shot.ARMS, arm, few_shot.Arm("head", grid))
     results = ResultsFile(tmp_path / "results.jsonl")
-    arms = (few_shot.ZERO, "class means", "linear", "poincare", "poincare + retrieval")
+    arms = (
+        few_shot.ZERO, "class means", "linear", "poincare, untrained", "poincare",
+        "poincare + retrieval",
+    )  # fmt: skip
     few_shot.run(data, results, seeds=2, dims=(4,), shots="1,2", arms=arms)
     measured = few_shot.arms_of(results, data.name)
     wanted = {(arm, k) for arm in arms[1:] for k in (1, 2)} | {(few_shot.ZERO, 0)}

@@ -2,9 +2,11 @@
 
 import csv
 import json
+import logging
 
 import numpy as np
 import pytest
+import transformers
 from hdlm_models import PATHS, save_causal, tree
 from safetensors.torch import load_file
 from typer.testing import CliRunner
@@ -15,6 +17,7 @@ from hyperlm.cli import app
 from hyperlm.data import LabelledTexts
 from hyperlm.errors import DataError, HyperlmError, ModelError, OptionError
 from hyperlm.lm import HierarchicalLM
+from hyperlm.lm.hdlm import LayerStack
 from hyperlm.lm.loading import answers_in_words, load_decoder, load_model
 from hyperlm.options import TrainingOptions
 from hyperlm.run import train
@@ -249,6 +252,69 @@ def test_predict_evaluate_and_info_know_such_runs(run):
     shown = command("info", run)
     assert shown.exit_code == 0
     assert "in words" in shown.stdout
+
+
+@pytest.fixture
+def readings(monkeypatch):
+    """Rows of every pass that reads prompts from their first block on."""
+    rows = []
+    run_blocks = LayerStack.run
+
+    def spy(self, first, last, **inputs):
+        fresh = inputs["input_ids"].shape[1] == inputs["attention_mask"].shape[1]
+        if first == 0 and fresh:
+            rows.append(len(inputs["input_ids"]))
+        return run_blocks(self, first, last, **inputs)
+
+    monkeypatch.setattr(LayerStack, "run", spy)
+    return rows
+
+
+def test_evaluation_reads_each_text_once(run, readings):
+    model = hyperlm.load(run, batch_size=8)
+    model.warm_up = 0
+    texts = tuple(f"{cue * 3} {number}" for number in range(2) for cue in "abcdefgh")
+    test = LabelledTexts(texts, tuple((path,) for path in PATHS * 2))
+    document = model.evaluate(test)
+    assert sum(readings) == len(texts)
+    said = [answers[0] for answers in model.decoder.answer(texts, constrained=False).best]
+    ends = set(model.taxonomy.terminals.tolist())
+    consistent = [bool(a.nodes) and a.nodes[-1] in ends for a in said]
+    assert document["raw_consistency"] == np.mean(consistent)
+    paths = [answer.path for answer in model.predict(texts)]
+    assert document["path_accuracy"] == np.mean(
+        [p == q for p, q in zip(paths, PATHS * 2, strict=True)]
+    )
+
+
+@pytest.fixture
+def library_log():
+    """What transformers logs, which does not reach the root logger."""
+    records = []
+    handler = logging.Handler()
+    handler.emit = lambda record: records.append(record.getMessage())
+    logger, before = logging.getLogger("transformers"), transformers.logging.get_verbosity()
+    transformers.logging.set_verbosity_warning()
+    logger.addHandler(handler)
+    yield records
+    logger.removeHandler(handler)
+    transformers.logging.set_verbosity(before)
+
+
+def test_texts_cut_are_counted_once_a_call(run, monkeypatch, library_log):
+    monkeypatch.setattr("hyperlm.classifier._WINDOW", 4)
+    model = hyperlm.load(run, batch_size=4)
+    model.decoder.tokenizer.model_max_length = 10
+    texts = tuple(("short", "long " * 30)[number % 3 == 0] for number in range(10))
+    told = "^4 of 10 texts were longer .*20 tokens.*--max-length"
+    with pytest.warns(UserWarning, match=told) as seen:
+        assert len(model.predict(texts)) == 10
+    assert len(seen) == 1
+    with pytest.warns(UserWarning, match=told) as seen:
+        model.evaluate(LabelledTexts(texts, tuple((PATHS[0],) for _ in texts)))
+    assert len(seen) == 1
+    model.predict(["short"])  # and none without a reason
+    assert library_log == []
 
 
 def test_a_label_that_is_new_is_still_refused(run):

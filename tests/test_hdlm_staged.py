@@ -41,6 +41,20 @@ def test_greedy_labels_of_a_ragged_batch(model):
         assert answer.probabilities == pytest.approx(expected, **CLOSE)
 
 
+def test_a_copy_is_answered_as_if_the_prompts_had_been_read_again(model):
+    ways = ({"width": 3}, {"constrained": False}, {"width": 2, "scoring": "free"})
+    session = Session(model.stack, model.format.prompts(TEXTS), layers=(2, 3, 4))
+    sessions = [session.copy(), session.copy(), session]
+    for shared, how in zip(sessions, ways, strict=True):
+        found = model.answer_prompts(shared, **how).best
+        alone = model.answer(TEXTS, layers=(2, 3, 4), **how).best
+        for ours, theirs in zip(found, alone, strict=True):
+            assert [a.tokens for a in ours] == [a.tokens for a in theirs]
+            assert [a.probability for a in ours] == pytest.approx(
+                [a.probability for a in theirs], **CLOSE
+            )
+
+
 def test_greedy_free_text_of_a_ragged_batch(model):
     """Rows end their levels after different numbers of tokens, so holes must be closed."""
     free = made(model.config.backbone_name, taxonomy=None, text_levels=3, max_text_tokens=7)

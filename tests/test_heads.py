@@ -1,57 +1,21 @@
-"""Heads on their own: any float dtype in, every geometry learns, and nothing leaves its space."""
+"""Heads as modules: what they say in every geometry, dtype and start, and what they refuse."""
 
-import copy
-import io
 import math
-import pickle
 
 import pytest
 import torch
+from tiny_heads import LEARNABLE, LOSSES, SPACES, WIDTH, batch, make, tree
 from torch import nn
 
 from hyperlm import HyperbolicHead, LinearHead
 from hyperlm.errors import HyperlmError, ModelError, OptionError
 from hyperlm.heads import build_head
-from hyperlm.heads.hyperbolic import CURVATURE_BOUNDS, GEOMETRIES
+from hyperlm.heads.hyperbolic import GEOMETRIES
 from hyperlm.manifolds import Lorentz, ManifoldParameter, PoincareBall
 from hyperlm.optim import build_optimizer
-from hyperlm.taxonomy import Taxonomy
 
-WIDTH = 12
-# Geometry and coordinates of every kind of head with points.
-SPACES = [("poincare", "tangent"), ("poincare", "native"), ("lorentz", "tangent"),
-          ("lorentz", "native"), ("euclidean", "tangent")]  # fmt: skip
-LEARNABLE = [("poincare", "tangent"), ("lorentz", "tangent")]  # with a curvature to learn
-WITH_CURVATURE = [(*s, False) for s in SPACES] + [(*s, True) for s in LEARNABLE]
-LOSSES = ("level", "path", "leaf")
 # What rounding the hidden state to a dtype may change in a logit of size about 5.
 CLOSE = {torch.float64: 1e-5, torch.float32: 1e-5, torch.float16: 2e-2, torch.bfloat16: 2e-1}
-
-
-def tree() -> Taxonomy:
-    return Taxonomy.from_paths(
-        [(a, a + b, a + b + c) for a in "xy" for b in "12" for c in "pq"] + [("z", "z1")]
-    )
-
-
-def make(geometry="poincare", coordinates="tangent", **options):
-    options = {"dim": 6, "dropout": 0.0, **options}
-    return HyperbolicHead(
-        WIDTH,
-        options.pop("taxonomy", tree()),
-        geometry=geometry,
-        coordinates=coordinates,
-        **options,
-    )
-
-
-def batch(taxonomy: Taxonomy, rows: int = 32, seed: int = 0):
-    """Hidden states that cluster by end node, and the end nodes."""
-    generator = torch.Generator().manual_seed(seed)
-    ends = torch.tensor(taxonomy.terminals)
-    ends = ends[torch.randint(len(ends), (rows,), generator=generator)]
-    centres = torch.randn(len(taxonomy), WIDTH, generator=torch.Generator().manual_seed(99))
-    return centres[ends] + 0.1 * torch.randn(rows, WIDTH, generator=generator), ends
 
 
 # --- the four lines ----------------------------------------------------------------------------
@@ -188,198 +152,6 @@ def test_building_on_the_meta_device_and_filling_later(geometry, coordinates):
     for (name, value), other in zip(head.named_parameters(), expected.parameters(), strict=True):
         assert torch.equal(value, other), name
     assert isinstance(head.points, ManifoldParameter)
-
-
-# --- gradients ---------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("loss", LOSSES)
-@pytest.mark.parametrize(("geometry", "coordinates"), SPACES)
-def test_gradient_of_the_loss_agrees_with_finite_differences(geometry, coordinates, loss):
-    """Directional derivatives: the head computes in float32, so steps and tolerances are wide."""
-    learn = (geometry, coordinates) in LEARNABLE
-    head = make(geometry, coordinates, loss=loss, learn_curvature=learn)
-    hidden, ends = batch(head.taxonomy, 8)
-    hidden = hidden.double().requires_grad_()
-    parameters = [p for n, p in head.named_parameters() if n != "points"]
-    loss_now = head(hidden, ends).loss
-    grads = torch.autograd.grad(loss_now, [hidden, *parameters])
-    generator = torch.Generator().manual_seed(1)
-    for value, grad in zip([hidden, *parameters], grads, strict=True):
-        direction = torch.randn(value.shape, generator=generator).to(value.dtype)
-        direction = direction / direction.norm().clamp(min=1e-12)
-        step = 1e-2
-        with torch.no_grad():
-            start = value.clone()
-            value.copy_(start + step * direction)
-            high = head(hidden, ends).loss.item()
-            value.copy_(start - step * direction)
-            low = head(hidden, ends).loss.item()
-            value.copy_(start)
-        assert (high - low) / (2 * step) == pytest.approx(
-            float((grad * direction).sum()), abs=3e-3, rel=3e-2
-        )
-
-
-@pytest.mark.parametrize(("geometry", "coordinates"), SPACES)
-def test_gradients_are_finite_at_the_origin_at_coincidence_and_far_out(geometry, coordinates):
-    head = make(geometry, coordinates)
-    with torch.no_grad():
-        far = torch.zeros(len(head.taxonomy), head.dim)
-        far[1, 0] = 8.0  # row 0 sits at the origin
-        head.set_node_tangents(far)
-        hidden = torch.zeros(2, WIDTH)  # projects to the origin as well
-    hidden.requires_grad_()
-    head(hidden, torch.tensor(head.taxonomy.terminals[:2].copy())).loss.backward()
-    for value in (hidden, *head.parameters()):
-        assert value.grad is not None
-        assert torch.isfinite(value.grad).all()
-
-
-def test_a_text_beyond_the_clip_is_moved_back_to_it():
-    head = make(max_radius=2.0, start_radius=100.0)
-    hidden, _ = batch(head.taxonomy)
-    radius = head.space().dist0(head(hidden).points)
-    torch.testing.assert_close(radius, torch.full_like(radius, 2.0), atol=1e-3, rtol=0)
-
-
-# --- curvature ---------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(("geometry", "coordinates"), LEARNABLE)
-def test_learned_curvature_gets_a_gradient_and_the_points_manifold_follows(geometry, coordinates):
-    head = make(geometry, coordinates, learn_curvature=True, curvature=1.5)
-    assert head.c.item() == pytest.approx(1.5, rel=1e-5)
-    optimizer = build_optimizer(head, learning_rate=0.1, point_learning_rate=0.01)
-    hidden, ends = batch(head.taxonomy)
-    for _ in range(3):
-        optimizer.zero_grad()
-        head(hidden, ends).loss.backward()
-        assert head.curvature_logit.grad.abs() > 0
-        optimizer.step()
-    assert abs(head.c.item() - 1.5) > 1e-3
-    head(hidden)
-    assert float(head.points.manifold.c) == pytest.approx(head.c.item())
-    assert not getattr(head.points.manifold.c, "requires_grad", False)
-    inside, reason = head.points.manifold.check_point_on_manifold(
-        head.points.detach(), explain=True, atol=1e-4
-    )
-    assert inside, reason
-
-
-@pytest.mark.parametrize("sign", [-1, 1])
-def test_learned_curvature_stays_within_its_bounds(sign):
-    head = make(learn_curvature=True)
-    optimizer = torch.optim.SGD([head.curvature_logit], lr=1e3)
-    for _ in range(5):
-        optimizer.zero_grad()
-        (sign * head.c).backward()
-        optimizer.step()
-    low, high = CURVATURE_BOUNDS
-    assert low * 0.999 <= head.c.item() <= high * 1.001
-    hidden, ends = batch(head.taxonomy)
-    assert torch.isfinite(head(hidden, ends).loss)
-
-
-@pytest.mark.parametrize(("geometry", "coordinates"), LEARNABLE)
-def test_a_changing_curvature_keeps_points_in_the_space(geometry, coordinates):
-    """c from 1 to nearly 20 shrinks the ball; points must still be points of the new one."""
-    head = make(geometry, coordinates, learn_curvature=True, init_step=0.3)
-    optimizer = build_optimizer(head, learning_rate=0.3, point_learning_rate=0.01)
-    hidden, ends = batch(head.taxonomy)
-    for _ in range(20):
-        optimizer.zero_grad()
-        loss = head(hidden, ends).loss - 10 * head.c
-        loss.backward()
-        optimizer.step()
-        assert torch.isfinite(loss)
-    head(hidden)
-    assert head.c.item() > 10
-    inside, reason = head.points.manifold.check_point_on_manifold(
-        head.points.detach(), explain=True, atol=1e-4
-    )
-    assert inside, reason
-
-
-# --- state, copies, compilation ----------------------------------------------------------------
-
-
-def train_a_little(head: nn.Module, steps: int = 5) -> None:
-    optimizer = build_optimizer(head, learning_rate=0.05, point_learning_rate=0.05)
-    hidden, ends = batch(head.taxonomy)
-    for _ in range(steps):
-        optimizer.zero_grad()
-        head(hidden, ends).loss.backward()
-        optimizer.step()
-
-
-@pytest.mark.parametrize("assign", [False, True])
-@pytest.mark.parametrize(("geometry", "coordinates", "learn"), WITH_CURVATURE)
-def test_state_dict_round_trip(geometry, coordinates, learn, assign):
-    head = make(geometry, coordinates, learn_curvature=learn)
-    train_a_little(head)
-    other = make(geometry, coordinates, learn_curvature=learn, init="random", seed=7)
-    other.load_state_dict(head.state_dict(), assign=assign)
-    other.tag_points()
-    hidden, ends = batch(head.taxonomy)
-    assert torch.equal(other(hidden, ends).logits, head(hidden, ends).logits)
-    assert isinstance(other.points, ManifoldParameter)
-    # The same further steps, so the same manifold.
-    train_a_little(head)
-    train_a_little(other)
-    torch.testing.assert_close(other.points.data, head.points.data)
-
-
-def pickled(head: nn.Module) -> nn.Module:
-    file = io.BytesIO()
-    pickle.dump(head, file)
-    file.seek(0)
-    return pickle.load(file)
-
-
-@pytest.mark.parametrize("copied", [copy.deepcopy, pickled], ids=["deepcopy", "pickle"])
-@pytest.mark.parametrize(("geometry", "coordinates", "learn"), WITH_CURVATURE)
-def test_copies_keep_a_manifold_parameter_and_are_their_own(geometry, coordinates, learn, copied):
-    head = make(geometry, coordinates, learn_curvature=learn)
-    hidden, ends = batch(head.taxonomy)
-    before = head(hidden, ends).logits.detach()
-    other = copied(head)
-    assert isinstance(other.points, ManifoldParameter)
-    assert type(other.points.manifold) is type(head.points.manifold)
-    assert torch.equal(other(hidden).logits, before)
-    train_a_little(other)
-    assert torch.equal(head(hidden).logits, before)
-    assert not torch.equal(other(hidden).logits, before)
-
-
-@pytest.mark.parametrize(("geometry", "coordinates"), [*SPACES, ("linear", "")])
-def test_compiles_without_a_graph_break(geometry, coordinates):
-    head = LinearHead(WIDTH, tree(), 6) if geometry == "linear" else make(geometry, coordinates)
-    head.eval()
-    hidden, _ = batch(head.taxonomy, 4)
-    compiled = torch.compile(head, fullgraph=True, backend="eager")
-    torch.testing.assert_close(compiled(hidden).logits, head(hidden).logits)
-
-
-@pytest.mark.parametrize(
-    ("geometry", "coordinates"), [("poincare", "tangent"), ("lorentz", "native")]
-)
-def test_exports(geometry, coordinates):
-    head = make(geometry, coordinates).eval()
-    hidden, _ = batch(head.taxonomy, 4)
-
-    class Logits(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.head = head
-
-        def forward(self, x):
-            return self.head(x).logits
-
-    rows = torch.export.Dim("rows", min=2, max=512)
-    program = torch.export.export(Logits(), (hidden,), dynamic_shapes=({0: rows},))
-    other, _ = batch(head.taxonomy, 9, seed=3)
-    torch.testing.assert_close(program.module()(other), head(other).logits)
 
 
 # --- several taps, seeds, starts ---------------------------------------------------------------

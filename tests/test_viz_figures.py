@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from matplotlib.transforms import Affine2D
-from test_viz import assert_no_overlap
+from viz_trees import assert_no_overlap
 
 from hyperlm.errors import DataError, OffManifoldError, OptionError
 from hyperlm.manifolds.cones import exterior_angle, half_aperture, polar_half_aperture

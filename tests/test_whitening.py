@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from sklearn.covariance import ledoit_wolf_shrinkage
 from torch.nn import functional as F
 
 from hyperlm.errors import OptionError
@@ -39,14 +40,15 @@ def head_of(run, features=None, ends=None):
 
 
 def test_the_spread_inside_labels_becomes_alike():
-    """``A^-2`` is nine tenths of the covariance inside the labels, one tenth of its mean."""
+    """``A^-2`` is the covariance inside the labels, shrunk."""
     features, ends = texts()
     cuts = head_of(RUN).cuts(ends.device)
     for tap, (A, m) in enumerate(whitening(features, ends, cuts)):
         x = F.layer_norm(features[:, tap], (D,)).double()
         apart = (x - node_means(x, ends, torch.ones(len(x)).double(), cuts)[ends]).numpy()
         covariance = apart.T @ apart / len(x)
-        wanted = 0.9 * covariance + 0.1 * np.trace(covariance) / D * np.eye(D)
+        share = ledoit_wolf_shrinkage(apart, assume_centered=True)
+        wanted = (1 - share) * covariance + share * np.trace(covariance) / D * np.eye(D)
         np.testing.assert_allclose(np.linalg.inv((A @ A).numpy()), wanted, atol=1e-12)
         np.testing.assert_allclose(m.numpy(), x.mean(0).numpy(), atol=1e-12)
 

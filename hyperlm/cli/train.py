@@ -1,19 +1,15 @@
-"""``hyperlm train``: options in, a run folder out."""
+"""``hyperlm train``: its options; the run itself is in ``train_run``."""
 
-import os
 import re
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
-from hyperlm.cli.errors import Debug, say
+from hyperlm.cli.errors import Debug
+from hyperlm.cli.train_run import run_and_show
 from hyperlm.options import TrainingOptions
-
-if TYPE_CHECKING:
-    from hyperlm.data import DataBundle
-    from hyperlm.run import Model
 
 __all__ = ["default_output", "train"]
 
@@ -171,8 +167,9 @@ def train(
     init: Annotated[
         str,
         _geometry(
-            "Start of the points: from the tree, from the label names, or random.",
-            metavar="tree|names|random",
+            "Start of the head: from the label names; from the training texts as the untrained "
+            "backbone sees them; from the tree; or random. auto: texts with --freeze, else names.",
+            metavar="auto|names|texts|tree|random",
         ),
     ] = _ONE.init,
     loss: Annotated[
@@ -191,7 +188,9 @@ def train(
     text_cone_weight: Annotated[
         float, _geometry("Weight of the cones on texts: each inside its labels' cones.")
     ] = _ONE.text_cone_weight,
-    epochs: Annotated[int, _training("Passes over the training texts.")] = _ONE.epochs,
+    epochs: Annotated[
+        int, _training("Passes over the training texts; 0 keeps the head as it starts.")
+    ] = _ONE.epochs,
     batch_size: Annotated[int, _training("Texts a step (and process).")] = _ONE.batch_size,
     accumulate: Annotated[
         int, _training("Steps whose gradients are summed before an update.")
@@ -200,10 +199,14 @@ def train(
         float, _training("Of the backbone or its adapters.")
     ] = _ONE.learning_rate,
     head_learning_rate: Annotated[
-        float, _training("Of projections, biases and temperatures.")
+        float | None,
+        _training("Of projections, biases and temperatures; 3e-3, or 1e-4 from --init texts."),
     ] = _ONE.head_learning_rate,
     point_learning_rate: Annotated[
-        float, _training("Of the label points, in Riemannian length a step.")
+        float | None,
+        _training(
+            "Of the label points, in Riemannian length a step; 3e-2, or 3e-3 from --init texts."
+        ),
     ] = _ONE.point_learning_rate,
     weight_decay: Annotated[
         float, _training("On weight matrices alone, never on points.")
@@ -260,7 +263,15 @@ def train(
     stored = _stored(folder) if resume else None
     if stored is not None:
         options = replace(stored, **given)
-    _run(options, folder, overwrite, resume, merge, json, quiet)
+    run_and_show(
+        options,
+        folder,
+        overwrite=overwrite,
+        resume=resume,
+        merge=merge,
+        json=json,
+        quiet=quiet,
+    )
 
 
 def default_output(options: TrainingOptions) -> Path:
@@ -289,112 +300,3 @@ def _stored(folder: Path) -> TrainingOptions:
     from hyperlm.runfolder import RECORD, read_record
 
     return TrainingOptions.from_json(read_record(folder)["options"], path=folder / RECORD)
-
-
-def _run(
-    options: TrainingOptions,
-    folder: Path,
-    overwrite: bool,
-    resume: bool,
-    merge: bool,
-    json: bool,
-    quiet: bool,
-) -> None:
-    from rich.console import Console
-
-    from hyperlm.cli.output import results_table, show_json
-    from hyperlm.progress import quiet_libraries
-    from hyperlm.run import train as train_run
-    from hyperlm.runfolder import RECORD, read_record
-
-    quiet_libraries()
-    talks = not quiet and os.environ.get("RANK", "0") == "0"
-
-    # People read the table where programs read the document.
-    console = Console(stderr=json)
-
-    def summary(model: "Model", bundle: "DataBundle") -> None:
-        if talks:
-            _summary(options, model, bundle, console)
-
-    over = resume and read_record(folder)["status"] == "finished"
-    try:
-        metrics = train_run(
-            options,
-            folder,
-            overwrite=overwrite,
-            resume=resume,
-            merge=merge,
-            progress=talks,
-            on_start=summary,
-        )
-    except KeyboardInterrupt:
-        if (folder / RECORD).is_file() and read_record(folder)["status"] == "training":
-            say(f"\nStopped. Continue with: hyperlm train --resume --output {folder}")
-        else:
-            say("\nStopped before there was anything to keep; folders are as they were.")
-        raise typer.Exit(130) from None
-    import torch
-
-    if torch.distributed.is_initialized():
-        torch.distributed.destroy_process_group()
-    if os.environ.get("RANK", "0") != "0":
-        return
-    if over:
-        say(f"{folder}: this run had finished already, nothing was left to train.")
-    if json:
-        show_json({"run": str(folder), **metrics})
-    if talks:
-        results_table(metrics, console)
-        lines = (
-            f"The run is in {folder}, a picture of its label tree in {folder / 'labels.png'}.",
-            f'Next:  hyperlm predict {folder} --text "..."',
-            f"       hyperlm evaluate {folder} --data TABLE",
-            *(
-                [f"       hyperlm serve {folder}        (a page to explore the labels)"]
-                if options.answer != "text"
-                else []
-            ),
-        )
-        for line in lines:
-            typer.echo(line, err=json)
-
-
-def _summary(options: TrainingOptions, model: "Model", bundle: "DataBundle", console: Any) -> None:
-    import torch
-
-    from hyperlm.card import head_in_words
-    from hyperlm.cli.output import pairs
-    from hyperlm.run import layers_measured
-    from hyperlm.training import resolve_precision
-
-    taxonomy = bundle.taxonomy
-    parts = ((split, getattr(bundle, split)) for split in ("train", "val", "test"))
-    counts = ", ".join(f"{len(part):,} {split}" for split, part in parts if part is not None)
-    levels = ", ".join(
-        f"{len(nodes):,} {name}"
-        for name, nodes in zip(bundle.level_names, taxonomy.levels, strict=True)
-    )
-    # Where the Trainer will put it.
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    precision = str(resolve_precision(options.precision, device)).removeprefix("torch.")
-    total = sum(p.numel() for p in model.parameters())
-    name = "HypLoRA" if options.adapter == "hyplora" else "LoRA"
-    layers = tuple(model.config.layers or ())
-    how_chosen = " (measured by layer-sweep)" * (layers == layers_measured(options, bundle))
-    how = f", {name} rank {options.lora}" if options.lora else ", frozen" if options.freeze else ""
-    pairs(
-        [
-            ("texts", f"{counts} ({bundle.source['name']})"),
-            ("classes", f"{levels}; {len(taxonomy.terminals):,} path ends"),
-            ("model", f"{options.backbone}, {total / 1e6:.1f}M parameters{how}"),
-            ("layers", ", ".join(map(str, layers)) + how_chosen),
-            ("head", head_in_words(options)),
-            ("device", f"{device.type}, {precision}, {torch.get_num_threads()} threads"),
-        ],
-        console,
-    )
-    for warning in bundle.source.get("warnings", []):
-        say(f"Note: {warning}.")
-    if bundle.has_replies and options.answer != "text":
-        say(f"Note: --answer {options.answer} learns labels alone; --answer text the replies too.")

@@ -1,7 +1,8 @@
 """The arms of a comparison and how each is tuned.
 
-An arm changes one thing, here the geometry, and has learning rates of its own: a grid of rates is
-trained on seeds that are used for nothing else, and the best mean path accuracy on val wins.
+An arm changes one thing, the geometry or the start, and has learning rates of its own: a grid of
+rates is trained on seeds that are used for nothing else, and the best mean path accuracy on val
+wins. A head that starts from texts has smaller rates to choose from, and to stay as it is.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,7 +16,17 @@ from hyperlm.experiments.results import Record, ResultsFile
 from hyperlm.experiments.runner import Extra, run_all
 from hyperlm.experiments.settings import HeadRun
 
-__all__ = ["GEOMETRIES", "HEAD_RATES", "NODE_RATES", "TUNE_SEEDS", "best_rates", "chosen", "tuned"]
+__all__ = [
+    "GEOMETRIES",
+    "HEAD_RATES",
+    "NEAR_RATES",
+    "NODE_RATES",
+    "TUNE_SEEDS",
+    "best",
+    "chosen",
+    "grid",
+    "tuned",
+]
 
 GEOMETRIES: Mapping[str, HeadRun] = {
     "poincare": HeadRun(geometry="poincare"),
@@ -30,7 +41,17 @@ NODE_RATES: Mapping[str, tuple[float, ...]] = {
     "points": (3e-2, 1e-1, 3e-1),
     "linear": (1e-2, 3e-2, 1e-1),
 }
+# From a start that answers already: of projections, and of nodes.
+NEAR_RATES = (1e-4, 3e-4), (3e-3, 1e-2)
 TUNE_SEEDS = (100, 101)
+
+
+def grid(arm: HeadRun) -> list[HeadRun]:
+    """What an arm is tuned over, with the seed that it has."""
+    near = arm.init == "texts"
+    heads, nodes = NEAR_RATES if near else (HEAD_RATES, NODE_RATES[arm.head])
+    rates = [replace(arm, head_lr=head, node_lr=node) for head in heads for node in nodes]
+    return [replace(rates[0], epochs=0), *rates] if near else rates
 
 
 def tuned(
@@ -44,23 +65,19 @@ def tuned(
     extra: Extra | None = None,
     progress: bool = False,
 ) -> list[Record]:
-    """Tune the learning rates of an arm on val, then run it with other seeds.
+    """Tune an arm on val, then run it with other seeds.
 
     Args:
-        tune_as: another arm whose rates are taken, because it is the same model.
+        tune_as: another arm whose choice is taken, because it is the same model.
         extra: see :func:`~.runner.run_all`; asked of the measured runs alone.
     Returns:
         The records of ``seeds``, in order.
     """
-    grid = [
-        replace(tune_as or arm, head_lr=head, node_lr=node, seed=seed)
-        for head in HEAD_RATES
-        for node in NODE_RATES[arm.head]
-        for seed in TUNE_SEEDS
-    ]
-    tried = run_all(grid, data, results, labels=labels | {"stage": "tune"}, progress=progress)
-    head, node = best_rates(tried)
-    runs = [replace(arm, head_lr=head, node_lr=node, seed=seed) for seed in seeds]
+    tries = [replace(run, seed=seed) for run in grid(tune_as or arm) for seed in TUNE_SEEDS]
+    tried = run_all(tries, data, results, labels=labels | {"stage": "tune"}, progress=progress)
+    found = best(tried)
+    own = replace(arm, head_lr=found.head_lr, node_lr=found.node_lr, epochs=found.epochs)
+    runs = [replace(own, seed=seed) for seed in seeds]
     labels = labels | {"stage": "measure"}
     return run_all(runs, data, results, labels=labels, extra=extra, progress=progress)
 
@@ -68,28 +85,26 @@ def tuned(
 def chosen(records: Sequence[Record]) -> list[Record]:
     """The measured runs of an arm, of tuning and measuring runs together.
 
-    Where an arm was measured at several rates, because the grid has been changed between, those
-    that tuning prefers.
+    Where an arm was measured with several settings, because the grid has been changed between,
+    those that tuning prefers.
     """
     measured = [record for record in records if record.labels["stage"] == "measure"]
-    rates = {(record.head.head_lr, record.head.node_lr) for record in measured}
-    if len(rates) > 1:
-        best = best_rates(
-            [
-                record
-                for record in records
-                if record.labels["stage"] == "tune"
-                and (record.head.head_lr, record.head.node_lr) in rates
-            ]
-        )
-        measured = [r for r in measured if (r.head.head_lr, r.head.node_lr) == best]
+    settings = {_without_seed(record) for record in measured}
+    if len(settings) > 1:
+        tried = [record for record in records if record.labels["stage"] == "tune"]
+        preferred = best([record for record in tried if _without_seed(record) in settings])
+        measured = [record for record in measured if _without_seed(record) == preferred]
     return measured
 
 
-def best_rates(records: Sequence[Record]) -> tuple[float, float]:
-    """``(head_lr, node_lr)`` of the best mean path accuracy on val; ties go to the first."""
-    scores: dict[tuple[float, float], list[float]] = {}
+def best(records: Sequence[Record]) -> HeadRun:
+    """The settings of the best mean path accuracy on val, with seed 0; ties go to the first."""
+    scores: dict[HeadRun, list[float]] = {}
     for record in records:
-        rates = record.head.head_lr, record.head.node_lr
-        scores.setdefault(rates, []).append(record.figures["val"]["path_accuracy"])
-    return max(scores, key=lambda rates: float(np.mean(scores[rates])))
+        path = record.figures["val"]["path_accuracy"]
+        scores.setdefault(_without_seed(record), []).append(path)
+    return max(scores, key=lambda run: float(np.mean(scores[run])))
+
+
+def _without_seed(record: Record) -> HeadRun:
+    return replace(record.head, seed=0)

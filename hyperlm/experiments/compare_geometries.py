@@ -33,6 +33,7 @@ def run(
     dims: Sequence[int] | None = None,
     arms: Sequence[str] = tuple(GEOMETRIES),
     trained: str = "head",
+    rates: str = compare_tuned.RATES,
     progress: bool = False,
     **settings: Any,
 ) -> None:
@@ -42,6 +43,7 @@ def run(
         seeds: runs of each arm and dimension, seeds 0, 1, ...; rates are tuned on others.
         dims: :data:`DIMS` by default, or 64 alone for whole models.
         trained: ``head``, on frozen features, or ``model``, the backbone with it.
+        rates: of the backbone, for whole models.
         settings: of :class:`~.settings.HeadRun`, for every arm; heads alone have them.
     Raises:
         OptionError: another ``trained``.
@@ -50,7 +52,13 @@ def run(
         raise OptionError(f"--set trained={trained}: choose head or model.")
     if trained == "model":
         compare_tuned.run(
-            data, results, seeds=seeds, dims=dims or (64,), arms=arms, progress=progress
+            data,
+            results,
+            seeds=seeds,
+            dims=dims or (64,),
+            arms=arms,
+            rates=rates,
+            progress=progress,
         )
         return
     for dim in dims or DIMS:

@@ -1,15 +1,16 @@
 """Geometry against geometry where the backbone learns too, as ``hyperlm train`` trains it.
 
-Arms differ in the head's geometry alone; points start from label names in each of them. The rate of
-the backbone is each arm's own, tuned on val with part of the texts and a seed of its own. Command:
-``hyperlm experiment compare-geometries --set trained=model``; a run takes minutes, all of them
-hours.
+Arms differ in the head's geometry alone; points start from label names in each of them. Every arm
+is trained at every rate of the backbone, and has the one whose mean over the seeds is best on val.
+Command: ``hyperlm experiment compare-geometries --set trained=model``; a run takes minutes, all of
+them hours.
 """
 
+import itertools
+import math
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ import numpy as np
 import torch
 
 from hyperlm.classifier import Classifier
-from hyperlm.data import DataBundle
+from hyperlm.errors import OptionError
 from hyperlm.experiments.features import FrozenData, Split
 from hyperlm.experiments.measure import geometry_of, measure
 from hyperlm.experiments.results import Record, ResultsFile
@@ -27,7 +28,7 @@ from hyperlm.options import TrainingOptions
 from hyperlm.run import build_model
 from hyperlm.training import fit
 
-__all__ = ["ARMS", "NAME", "RATES", "TUNED_ON", "arms_of", "run", "train_and_score"]
+__all__ = ["ARMS", "NAME", "RATES", "arms_of", "run", "train_and_score", "tries_of"]
 
 NAME = "compare-geometries, whole models"
 ARMS: Mapping[str, dict[str, Any]] = {
@@ -37,9 +38,7 @@ ARMS: Mapping[str, dict[str, Any]] = {
     "euclidean": {"geometry": "euclidean"},
     "linear": {"head": "linear"},
 }
-RATES = (1e-4, 2e-4)
-TUNED_ON = 0.5  # share of the training texts
-_TUNE_SEED = 100
+RATES = "1e-4,2e-4"
 
 
 def run(
@@ -49,34 +48,59 @@ def run(
     seeds: int,
     dims: Sequence[int],
     arms: Sequence[str] = tuple(ARMS),
+    rates: str = RATES,
     progress: bool = False,
 ) -> None:
-    """Train what is missing in the results file: seed after seed, all arms of each."""
-    for dim in dims:
-        rates = {arm: _best_rate(arm, dim, data, results, progress) for arm in arms}
-        for seed in range(seeds):
-            for arm in arms:
-                trial = Trial("hyperlm train", _settings(arm, dim, rates[arm], 1.0), seed)
-                _made([trial], arm, "measure", data, results, progress)
+    """Train what is missing in the results file: seed after seed, all arms of each.
+
+    Args:
+        rates: of the backbone, numbers with commas.
+    Raises:
+        OptionError: rates that are no positive numbers.
+    """
+    numbers = _numbers(rates)
+    for dim, seed, rate in itertools.product(dims, range(seeds), numbers):
+        for arm in arms:
+            run_trials(
+                [Trial("hyperlm train", _settings(arm, dim, rate), seed)],
+                lambda trial: train_and_score(data, trial),
+                results,
+                source=data.describe(),
+                labels={"experiment": NAME, "arm": arm},
+                progress=progress,
+            )
+
+
+def tries_of(results: ResultsFile, data: str) -> dict[tuple[str, int, float], list[Record]]:
+    """All runs of a data set, by arm, dimension and rate, in the order of the arms."""
+    found: dict[tuple[str, int, float], list[Record]] = {}
+    for record in results.of(experiment=NAME):
+        if record.data["name"] == data and isinstance(record.run, Trial):
+            options = record.run.settings["options"]
+            at = record.labels["arm"], options["dim"], options["learning_rate"]
+            found.setdefault(at, []).append(record)
+    order = list(ARMS)
+    return dict(sorted(found.items(), key=lambda item: (order.index(item[0][0]), *item[0][1:])))
 
 
 def arms_of(results: ResultsFile, data: str) -> dict[tuple[str, int], list[Record]]:
-    """The measured runs of a data set: by arm and dimension, in the order of the arms."""
-    found: dict[tuple[str, int], list[Record]] = {}
-    for record in results.of(experiment=NAME, stage="measure"):
-        if record.data["name"] == data and isinstance(record.run, Trial):
-            at = record.labels["arm"], record.run.settings["options"]["dim"]
-            found.setdefault(at, []).append(record)
-    order = list(ARMS)
-    return dict(sorted(found.items(), key=lambda item: (order.index(item[0][0]), item[0][1])))
+    """By arm and dimension, the runs at the rate that is best on val.
+
+    Among those with the most seeds; ties go to the lower rate.
+    """
+    best: dict[tuple[str, int], tuple[int, float, list[Record]]] = {}
+    for (arm, dim, _), records in tries_of(results, data).items():
+        worth = float(np.mean([r.figures["val"]["path_accuracy"] for r in records]))
+        if (arm, dim) not in best or (len(records), worth) > best[arm, dim][:2]:
+            best[arm, dim] = len(records), worth, records
+    return {at: records for at, (_, _, records) in best.items()}
 
 
 def train_and_score(data: FrozenData, trial: Trial) -> dict[str, Any]:
     """Train a whole model, the best epoch by val, and measure it on val and test.
 
     Args:
-        trial: its settings are ``options``, of :class:`~hyperlm.options.TrainingOptions`, and
-            ``share`` of the training texts, drawn by the seed.
+        trial: its settings are ``options``, of :class:`~hyperlm.options.TrainingOptions`.
     Returns:
         ``val`` and ``test`` documents of :func:`~.measure.measure`, ``geometry``, ``seconds`` of
         training.
@@ -87,7 +111,7 @@ def train_and_score(data: FrozenData, trial: Trial) -> dict[str, Any]:
         max_length=data.max_length,
         seed=trial.seed,
     )
-    bundle = _part(data.bundle, trial.settings["share"], trial.seed)
+    bundle = data.bundle
     model = build_model(options, bundle)
     assert isinstance(model, HierarchicalLM)
     with tempfile.TemporaryDirectory() as folder:
@@ -108,40 +132,15 @@ def train_and_score(data: FrozenData, trial: Trial) -> dict[str, Any]:
     return figures | {"geometry": geometry_of(model.head)}
 
 
-def _part(bundle: DataBundle, share: float, seed: int) -> DataBundle:
-    train = bundle.split("train")
-    if share >= 1:
-        return bundle
-    drawn = np.random.default_rng([seed, 1]).permutation(len(train))
-    return replace(bundle, train=train.take(np.sort(drawn[: max(1, round(share * len(train)))])))
+def _settings(arm: str, dim: int, rate: float) -> dict[str, Any]:
+    return {"options": ARMS[arm] | {"dim": dim, "learning_rate": rate}}
 
 
-def _settings(arm: str, dim: int, rate: float, share: float) -> dict[str, Any]:
-    return {"options": ARMS[arm] | {"dim": dim, "learning_rate": rate}, "share": share}
-
-
-def _best_rate(arm: str, dim: int, data: FrozenData, results: ResultsFile, progress: bool) -> float:
-    """The best on val; between equals the lower. One space has one tuning, that of the ball."""
-    arm = "poincare" if arm == "lorentz" else arm
-    tried = [Trial("hyperlm train", _settings(arm, dim, r, TUNED_ON), _TUNE_SEED) for r in RATES]
-    records = _made(tried, arm, "tune", data, results, progress)
-    scores = [record.figures["val"]["path_accuracy"] for record in records]
-    return RATES[int(np.argmax(scores))]
-
-
-def _made(
-    trials: Sequence[Trial],
-    arm: str,
-    stage: str,
-    data: FrozenData,
-    results: ResultsFile,
-    progress: bool,
-) -> list[Record]:
-    return run_trials(
-        trials,
-        lambda trial: train_and_score(data, trial),
-        results,
-        source=data.describe(),
-        labels={"experiment": NAME, "arm": arm, "stage": stage},
-        progress=progress,
-    )
+def _numbers(rates: str) -> list[float]:
+    try:
+        numbers = [float(part) for part in rates.split(",")]
+    except ValueError:
+        numbers = []
+    if not numbers or not all(0 < number < math.inf for number in numbers):
+        raise OptionError(f"--set rates={rates}: give numbers with commas, as in rates={RATES}.")
+    return numbers

@@ -6,7 +6,6 @@ that ``hyperlm train --freeze`` uses.
 """
 
 import copy
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -23,7 +22,8 @@ from hyperlm.experiments.settings import HeadRun
 from hyperlm.heads import HierarchicalHead, build_head, start_from_texts
 from hyperlm.lm import HierarchicalLM, resolve_layers
 from hyperlm.lm.backbone import num_layers
-from hyperlm.lm.names import start_from_names
+from hyperlm.lm.batches import pooled_features, targets_of, tokenise
+from hyperlm.lm.names import name_texts, start_from_names
 from hyperlm.taxonomy import Taxonomy
 from hyperlm.training import encode, resolve_precision
 
@@ -142,7 +142,14 @@ class FrozenData:
         if run.init == "texts":
             train = self.splits(run)["train"]
             learnt = torch.from_numpy(training_rows(len(train.features), run))
-            start_from_texts(head, train.features[learnt], train.targets[learnt])
+            start_from_texts(
+                head,
+                train.features[learnt],
+                train.targets[learnt],
+                names=self._names(run) if run.name_weight else None,
+                name_weight=run.name_weight,
+                temperature=run.temperature,
+            )
         if run.init == "names":
             if run.joined:
                 raise OptionError("a start from names needs a projection per tap, not joined taps.")
@@ -192,14 +199,26 @@ class FrozenData:
         else:
             if name not in self._states:
                 self._states[name] = self._encoded(self._tapped, name)
+            features = self._states[name]
+        features = self._as_read(features, run)
+        return Split(features, gold, targets_of(gold, self.taxonomy))
+
+    def _names(self, run: HeadRun) -> Tensor:
+        """Features ``(N, taps, D)`` of the label names, as the run's head reads them."""
+        model = self._tapped or self._model(run.layers)
+        ids = tokenise(name_texts(self.taxonomy), model.tokenizer, self.max_length)
+        return self._as_read(pooled_features(model, ids), run)
+
+    def _as_read(self, features: Tensor, run: HeadRun) -> Tensor:
+        """Features of the model's taps, as the run's head reads them."""
+        if self._tapped is not None:
             # Counted from 1; a view where there is one.
             at = [layer - 1 for layer in self._taps(run)[0]]
-            whole = self._states[name]
-            features = whole[:, at[0] : at[0] + 1] if len(at) == 1 else whole[:, at]
+            features = features[:, at[0] : at[0] + 1] if len(at) == 1 else features[:, at]
         if run.joined:
             # Each layer on its own scale first: deeper states are longer than early ones.
             features = F.layer_norm(features, features.shape[-1:]).flatten(1).unsqueeze(1)
-        return Split(features, gold, targets_of(gold, self.taxonomy))
+        return features
 
     def _encoded(self, model: HierarchicalLM, name: str) -> Tensor:
         texts = self.bundle.split(name).texts
@@ -215,15 +234,3 @@ def _drawn(part: LabelledTexts, count: int, seed: int) -> LabelledTexts:
     if count >= len(part):
         return part
     return part.take(np.sort(np.random.default_rng(seed).permutation(len(part))[:count]))
-
-
-def targets_of(gold: Sequence[np.ndarray], taxonomy: Taxonomy) -> Tensor:
-    """End nodes ``(n,)`` while every text has at most one, else marked nodes ``(n, N)``."""
-    if all(len(ends) <= 1 for ends in gold):
-        return torch.tensor([int(ends[0]) if len(ends) else -100 for ends in gold])
-    marked = torch.zeros(len(gold), len(taxonomy), dtype=torch.bool)
-    for row, ends in enumerate(gold):
-        for end in ends:
-            marked[row, int(end)] = True
-            marked[row, torch.as_tensor(taxonomy.ancestors(int(end)).copy())] = True
-    return marked

@@ -73,6 +73,9 @@ ARMS: Mapping[str, Arm] = {
             for head, node in ((1e-3, 3e-3), (1e-3, 1e-2), (3e-3, 1e-2), (1e-2, 3e-2))
         ),
     ),
+    "poincare, untrained": Arm(
+        "discriminants", _grid(decoding=("leaf", "level"), name_weight=(1.0, 3.0, 10.0))
+    ),
     "euclidean": Arm("head", tuple({"geometry": "euclidean"} | some for some in _POINTS)),
     "poincare": Arm("head", _POINTS),
     "poincare + contrastive": Arm("head", _grid(contrast=(0.1, 0.5)), base="poincare"),

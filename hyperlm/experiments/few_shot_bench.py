@@ -68,7 +68,9 @@ class Bench:
 
     def defaults(self, method: str) -> dict[str, Any]:
         """All settings of a method, so that a record says what it was made with."""
-        return asdict(HeadSettings(dim=self.dim)) if method in ("head", "retrieval") else {}
+        if method in ("head", "retrieval"):
+            return asdict(HeadSettings(dim=self.dim))
+        return {"dim": self.dim} if method == "discriminants" else {}
 
     def run(
         self, trials: Sequence[Trial], results: ResultsFile, labels: dict[str, Any]
@@ -159,6 +161,15 @@ class Bench:
                 )
                 for part in queries
             ]
+        elif trial.method == "discriminants":
+            logits = methods.discriminant_scores(
+                self.draw(trial),
+                queries,
+                self.taxonomy,
+                names=self.names[True],
+                dim=settings["dim"],
+                name_weight=settings["name_weight"],
+            )
         else:
             logits = methods.logistic_scores(
                 self.draw(trial), queries, self.taxonomy, strength=settings["strength"]

@@ -15,11 +15,19 @@ from torch.nn import functional as F
 from hyperlm.decoding import Cuts, Loss, cuts_of, path_scores
 from hyperlm.errors import OptionError
 from hyperlm.experiments.few_shot_heads import Draw
-from hyperlm.heads import HyperbolicHead
+from hyperlm.experiments.measure import node_logits
+from hyperlm.heads import HyperbolicHead, start_from_texts
 from hyperlm.manifolds.search import nearest
 from hyperlm.taxonomy import Taxonomy
 
-__all__ = ["class_mean_scores", "logistic_scores", "mixed_scores", "name_scores", "retrieved"]
+__all__ = [
+    "class_mean_scores",
+    "discriminant_scores",
+    "logistic_scores",
+    "mixed_scores",
+    "name_scores",
+    "retrieved",
+]
 
 _SCALE = 20.0  # a usual factor on cosines; probabilities depend on it, answers do not
 
@@ -48,6 +56,27 @@ def retrieved(
     votes = (-temperature * dist).softmax(1)
     column = torch.searchsorted(terminals, draw.ends)[at]  # (B, k)
     return votes.new_zeros(len(queries), len(terminals)).scatter_add(1, column, votes).float()
+
+
+def discriminant_scores(
+    draw: Draw, queries: Sequence[Tensor], taxonomy: Taxonomy, *, names: Tensor, **settings: float
+) -> list[Tensor]:
+    """Scores of Poincaré points that start from texts and names, and stay there.
+
+    Args:
+        queries: ``(B, D)`` each.
+        names: ``(N, D)`` features of the label names.
+        settings: ``dim`` and ``name_weight``; see :func:`hyperlm.heads.start_from_texts`.
+    """
+    head = HyperbolicHead(draw.features.shape[1], taxonomy, int(settings["dim"]))
+    start_from_texts(
+        head,
+        draw.features.unsqueeze(1),
+        draw.ends,
+        names=names.unsqueeze(1),
+        name_weight=settings["name_weight"],
+    )
+    return [node_logits(head, part.unsqueeze(1)) for part in queries]
 
 
 def mixed_scores(

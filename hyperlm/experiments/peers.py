@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from hyperlm.errors import OptionError
-from hyperlm.experiments.arms import HEAD_RATES, NODE_RATES, TUNE_SEEDS, best_rates
+from hyperlm.experiments.arms import TUNE_SEEDS, best, grid
 from hyperlm.experiments.features import FrozenData
 from hyperlm.experiments.peer_methods import ask, check_single_paths
 from hyperlm.experiments.results import Record, ResultsFile
@@ -101,9 +101,9 @@ SYSTEMS: Mapping[str, Peer] = {
         drawn=True,
     ),
     "hyperbolic": Peer(
-        "hyperlm, Poincaré head",
+        "hyperlm, Poincaré head from texts",
         "hyperlm head",
-        head=HeadRun(init="names"),
+        head=HeadRun(init="texts", temperature=20.0, dim=128),
         frozen=True,
         drawn=True,
     ),
@@ -162,8 +162,8 @@ def arms_of(results: ResultsFile, data: str) -> dict[str, list[Record]]:
         tried = [r for r in stages["tune"] if isinstance(r.run, Trial)]
         if len({_line(record) for record in measured}) > 1:
             # The grid has been changed between: what tuning prefers now, or what was run last.
-            best = _line(_best(tried) if tried else measured[-1])
-            measured = [record for record in measured if _line(record) == best]
+            preferred = _line(_best(tried) if tried else measured[-1])
+            measured = [record for record in measured if _line(record) == preferred]
         if measured:
             found[name] = measured
     return found
@@ -191,24 +191,18 @@ def _chosen(
 ) -> dict[str, Any]:
     """The settings of the grid that are best on val."""
     if peer.head is not None:
-        grid = [
-            replace(peer.head, head_lr=head, node_lr=node, seed=seed)
-            for head in HEAD_RATES
-            for node in NODE_RATES[peer.head.head]
-            for seed in TUNE_SEEDS
-        ]
+        tries = [replace(run, seed=seed) for run in grid(peer.head) for seed in TUNE_SEEDS]
         labels = {"experiment": NAME, "arm": name, "stage": "tune"}
-        head_lr, node_lr = best_rates(run_all(grid, data, results, labels=labels))
-        run = replace(peer.head, head_lr=head_lr, node_lr=node_lr).to_json()
+        run = best(run_all(tries, data, results, labels=labels)).to_json()
         return {key: value for key, value in run.items() if key != "seed"}
     if len(peer.grid) == 1:
         return peer.grid[0]
     seed = _TUNE_SEED if peer.drawn else 0
     trials = [Trial(peer.method, settings, seed) for settings in peer.grid]
     tried = _measured(trials, name, "tune", data, results, progress)
-    best = _best(tried).run
-    assert isinstance(best, Trial)
-    return dict(best.settings)
+    preferred = _best(tried).run
+    assert isinstance(preferred, Trial)
+    return dict(preferred.settings)
 
 
 def _best(tried: Sequence[Record]) -> Record:

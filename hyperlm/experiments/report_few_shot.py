@@ -32,6 +32,8 @@ _QUESTIONS = (
     ("poincare", "logistic regression"),
     ("poincare", "class means"),
     ("poincare", "class means + names"),
+    ("poincare", "poincare, untrained"),
+    ("poincare, untrained", "class means + names"),
     ("poincare", "euclidean"),
     ("poincare + contrastive", "poincare"),
     ("poincare + retrieval", "poincare"),
@@ -42,11 +44,13 @@ every arm; `±` is half the 95 % interval over draws. All arms read the same fro
 last layer, and per k each has the settings of its grid that are best on val with two draws of its
 own. *poincare*: points started from the label names and the drawn texts, names also trained on as
 texts, a few steps of a softmax over leaves; *euclidean*: the same in flat space; *contrastive*:
-with a supervised contrastive loss per level between the projected texts; *retrieval*: its posterior
-mixed with the vote of the nearest training texts in the ball; *both*: both. *linear*: a linear head
-from a random start; *logistic regression*: the same without a bottleneck; *class means*: the cosine
-to the mean of a class's texts, *+ names* with its name among them. *names alone* sees no text. What
-knows names and what does not is no comparison of geometries: poincare against euclidean is."""
+with a supervised contrastive loss per level between the projected texts; *untrained*: points and
+projection as discriminants of the drawn texts and the names put them, and no step; *retrieval*: its
+posterior mixed with the vote of the nearest training texts in the ball; *both*: both. *linear*: a
+linear head from a random start; *logistic regression*: the same without a bottleneck; *class
+means*: the cosine to the mean of a class's texts, *+ names* with its name among them. *names alone*
+sees no text. What knows names and what does not is no comparison of geometries: poincare against
+euclidean is."""
 _PUBLISHED: Mapping[str, Sequence[tuple[str, dict[int, str]]]] = {
     "wos": (
         (
@@ -64,7 +68,14 @@ _PUBLISHED: Mapping[str, Sequence[tuple[str, dict[int, str]]]] = {
     ),
 }
 # Curves that lie on that of poincare would hide it.
-_DRAWN = ("poincare", "class means + names", "class means", "logistic regression", "linear")
+_DRAWN = (
+    "poincare",
+    "poincare, untrained",
+    "class means + names",
+    "class means",
+    "logistic regression",
+    "linear",
+)
 _SPLITS_DIFFER = (
     "Published rows: other splits, other draws, larger fine-tuned or prompted backbones. They "
     "stand here for orientation and cannot be compared one by one."

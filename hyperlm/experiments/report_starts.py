@@ -1,5 +1,6 @@
 """The section of the report on where node points start."""
 
+import itertools
 from pathlib import Path
 
 from hyperlm.experiments.markdown import spread, table
@@ -10,7 +11,13 @@ from hyperlm.experiments.verdicts import against
 
 __all__ = ["section"]
 
-_BASE = "random"
+# What is compared with what: a question each.
+_QUESTIONS = (
+    ("random", ("tree, tau = 0.3", "tree, tau = 1", "names", "texts")),
+    ("random, linear", ("names", "texts", "texts, linear")),
+    ("texts", ("texts, Euclidean", "texts, linear")),
+)
+_UNTRAINED = " (untrained)"
 
 
 def section(results: ResultsFile, images: Path) -> list[str]:
@@ -18,27 +25,40 @@ def section(results: ResultsFile, images: Path) -> list[str]:
     names = list(dict.fromkeys(r.data["name"] for r in results.of(experiment=NAME)))
     parts: list[str] = []
     for name in names:
-        for share in SHARES:
-            arms = arms_of(results, name, share)
+        of_data = [r for r in results.of(experiment=NAME) if r.data["name"] == name]
+        dims = sorted({record.head.dim for record in of_data})
+        for share, dim in itertools.product(SHARES, dims):
+            arms = arms_of(results, name, share, dim)
             if not arms:
                 continue
             first = next(iter(arms.values()))[0]
             kinds = known(record for records in arms.values() for record in records)
             rows = [
-                [arm, *(spread(interval(records, kind, "test"), kind) for kind in kinds)]
+                [
+                    arm + _UNTRAINED * (not records[0].head.epochs),
+                    *(spread(interval(records, kind, "test"), kind) for kind in kinds),
+                ]
                 for arm, records in arms.items()
             ]
             count = first.figures["train_texts"]
             parts += [
-                f"### {name}, {count:,} training texts",
-                table([f"start, d = {first.head.dim}", *(kind.name for kind in kinds)], rows),
+                f"### {name}, {count:,} training texts, d = {dim}",
+                table(["start", *(kind.name for kind in kinds)], rows),
             ]
-            if sentences := against(arms, _BASE, kinds):
-                parts += [f"Against the {_BASE} start, paired:", *sentences]
+            for base, others in _QUESTIONS:
+                asked = {arm: arms[arm] for arm in (base, *others) if arm in arms}
+                if base in asked and (sentences := against(asked, base, kinds)):
+                    parts += [f"Against {base}, paired:", *sentences]
     if not parts:
         return []
     head = [
-        "## Where node points start",
-        f"Poincaré points; every start with its own learning rates. `hyperlm experiment {NAME}`",
+        "## Where a head starts",
+        "Poincaré points unless it says otherwise; every start with its own learning rates. A "
+        f"start from texts takes the names too. `hyperlm experiment {NAME}`",
     ]
+    if any(_UNTRAINED in part for part in parts):
+        head.append(
+            "Untrained: the start itself was best on val, and stands as it is. It draws nothing; "
+            "with all texts its figures are the same for every seed."
+        )
     return head + parts

@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
-from hyperlm.experiments.compare_tuned import NAME, RATES, TUNED_ON, arms_of
-from hyperlm.experiments.quantities import known
-from hyperlm.experiments.report_compare import Arms, verdicts, widest
+from hyperlm.experiments.compare_tuned import NAME, arms_of, tries_of
+from hyperlm.experiments.markdown import spread, table
+from hyperlm.experiments.quantities import interval, known
+from hyperlm.experiments.report_compare import verdicts, widest
 from hyperlm.experiments.results import ResultsFile
-from hyperlm.experiments.trials import Trial
 
 __all__ = ["section"]
 
@@ -23,7 +23,7 @@ def section(results: ResultsFile, images: Path) -> list[str]:
             f"### {name}, whole models",
             f"`hyperlm experiment compare-geometries --data {name} --set trained=model`",
             widest(arms, kinds),
-            _rates(arms),
+            _tries(results, name),
             "Differences; bold where a verdict is given:",
             verdicts(arms, kinds),
         ]
@@ -33,22 +33,26 @@ def section(results: ResultsFile, images: Path) -> list[str]:
 
 
 def _method() -> str:
-    rates = ", ".join(f"{rate:g}" for rate in RATES)
     return (
         "Every weight of the backbone is trained with the head, as `hyperlm train` does with its "
         "defaults, except for the dimension; points of every geometry start from label names, and "
-        "the best epoch by val is kept. The rate of the backbone is each arm's own, of "
-        f"{rates}, chosen on val with {TUNED_ON:.0%} of the training texts and another seed; "
-        "Lorentz points take that of the ball."
+        "the best epoch by val is kept. Of the rates of the backbone that an arm was trained at "
+        "with the most seeds, it has the one that is best on val; all tries are listed."
     )
 
 
-def _rates(arms: Arms) -> str:
-    chosen = []
-    for (arm, dim), records in arms.items():
-        run = records[0].run
-        assert isinstance(run, Trial)
-        chosen.append(f"{arm} {dim}: {run.settings['options']['learning_rate']:g}")
-    minutes = [r.seconds / 60 for records in arms.values() for r in records]
-    mean = sum(minutes) / len(minutes)
-    return f"Rates chosen: {'; '.join(chosen)}. A run took {mean:.0f} minutes on average."
+def _tries(results: ResultsFile, name: str) -> str:
+    tries = tries_of(results, name)
+    kinds = known(record for records in tries.values() for record in records)
+    path = next(kind for kind in kinds if kind.name == "path")
+    rows = [
+        [
+            f"{arm}, d = {dim}, {rate:g}",
+            str(len(records)),
+            spread(interval(records, path, "val"), path),
+            spread(interval(records, path, "test"), path),
+            f"{sum(record.seconds for record in records) / len(records) / 60:.0f}",
+        ]
+        for (arm, dim, rate), records in tries.items()
+    ]
+    return table(["path accuracy by rate", "seeds", "val", "test", "minutes a run"], rows)

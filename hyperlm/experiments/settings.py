@@ -27,6 +27,7 @@ class HeadRun:
         init: where node points start: ``random``, ``tree``, ``names`` or ``texts``
             (:func:`~hyperlm.heads.start_from_texts`, with the training texts of the run); a linear
             head starts at ``random`` or from ``texts``.
+        name_weight: how many texts the name of a label counts for in a start from ``texts``.
         init_step: distance from parent to child of the tree start, tau; ``None`` for the head's
             own choice.
         layers: one layer of the backbone per level, as ``hyperlm train --layers`` reads them.
@@ -49,6 +50,7 @@ class HeadRun:
     learn_curvature: bool = False
     coordinates: str = "tangent"
     init: str = "random"
+    name_weight: float = 1.0
     init_step: float | None = None
     loss: str = "level"
     temperature: float = 10.0
@@ -79,7 +81,11 @@ class HeadRun:
             )
         if not 0 < self.train_share <= 1:
             raise OptionError(f"train_share {self.train_share:g}: must lie in (0, 1].")
-        for name in ("epochs", "batch_size", "head_lr", "node_lr", "max_grad_norm"):
+        if self.name_weight < 0:
+            raise OptionError(f"name_weight {self.name_weight:g}: must not be negative.")
+        if self.epochs < 0:
+            raise OptionError(f"epochs {self.epochs}: must not be negative; 0 keeps the start.")
+        for name in ("batch_size", "head_lr", "node_lr", "max_grad_norm"):
             if not getattr(self, name) > 0:
                 raise OptionError(f"{name} {getattr(self, name)}: must be greater than 0.")
 

@@ -1,7 +1,8 @@
-"""Where should node points start? The tree construction, random directions, or the label names.
+"""Where should a head start? From the tree, in random directions, from label names, or from texts.
 
-Poincaré points at d = 64, with all training texts and with a quarter of them; every start has its
-own tuned learning rates. Command: ``hyperlm experiment starts``.
+Poincaré points, with all training texts and with a quarter of them; every start has its own tuned
+learning rates. A start from texts comes with its controls, Euclidean points and a linear head, and
+stays untrained where val prefers that. Command: ``hyperlm experiment starts``.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,6 +21,10 @@ STARTS: Mapping[str, HeadRun] = {
     "tree, tau = 0.3": HeadRun(init="tree", init_step=0.3),
     "tree, tau = 1": HeadRun(init="tree", init_step=1.0),
     "names": HeadRun(init="names"),
+    "texts": HeadRun(init="texts", temperature=20.0),
+    "texts, Euclidean": HeadRun(init="texts", temperature=20.0, geometry="euclidean"),
+    "texts, linear": HeadRun(init="texts", temperature=20.0, head="linear"),
+    "random, linear": HeadRun(head="linear"),
 }
 SHARES = (1.0, 0.25)
 
@@ -47,11 +52,11 @@ def run(
                 )
 
 
-def arms_of(results: ResultsFile, data: str, share: float) -> dict[str, list[Record]]:
-    """The measured runs of a data set and a share of its texts, by start."""
+def arms_of(results: ResultsFile, data: str, share: float, dim: int) -> dict[str, list[Record]]:
+    """The measured runs of a data set, a share of its texts and a dimension, by start."""
     found: dict[str, list[Record]] = {name: [] for name in STARTS}
     for record in results.of(experiment=NAME, share=share):
-        if record.data["name"] == data:
+        if record.data["name"] == data and record.head.dim == dim:
             found[record.labels["arm"]].append(record)
     measured = {name: chosen(records) for name, records in found.items()}
     return {name: records for name, records in measured.items() if records}

@@ -53,7 +53,8 @@ class Difference:
 
     Attributes:
         over_seeds: mean difference with its interval over seeds.
-        p_seeds: two-sided paired t-test over seeds.
+        p_seeds: two-sided paired t-test over seeds; NaN for one seed, and where neither arm draws
+            anything and there are no texts to test over.
         p_texts: the same over texts, of the differences averaged over seeds; None where the figure
             is not a mean over texts.
     """
@@ -95,7 +96,10 @@ def compare(
     if first_texts is not None and second_texts is not None:
         per_text = np.asarray(first_texts, dtype=np.float64) - np.asarray(second_texts, float)
         p_texts = _paired_p(per_text.mean(0))
-    return Difference(mean_interval(a - b), _paired_p(a - b), p_texts)
+    # Two arms that draw nothing differ by the same in every seed, which is no evidence.
+    drawn = len(a) < 2 or bool(a.std() or b.std()) or not (a - b).any()
+    p_seeds = _paired_p(a - b) if drawn or p_texts is not None else math.nan
+    return Difference(mean_interval(a - b), p_seeds, p_texts)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -133,8 +137,10 @@ def verdict(
     """
     seeds = difference.p_seeds if p_seeds is None else p_seeds
     texts = difference.p_texts if p_texts is None else p_texts
-    if difference.over_seeds.count < 2 or math.isnan(seeds):
+    if difference.over_seeds.count < 2:
         return "no verdict: one seed alone"
+    if math.isnan(seeds):
+        return "no verdict: nothing is drawn"
     if not seeds < _ALPHA:
         return NO_DIFFERENCE
     ahead = (difference.over_seeds.mean > 0) == higher_is_better

@@ -1,15 +1,18 @@
 """Start a head from labelled texts: discriminants become its projection, class means its nodes.
 
-Enters: a head and pooled features of training texts with where their gold paths end. Leaves: the
-same head, whose projections look along the directions that tell the labels apart, in units of the
-spread inside a label, and whose nodes lie at the means of their texts. Directions of frozen
-features differ some sixtyfold in that spread (MiniLM on dbpedia, layers 4 and 5, largest to first
-percentile of the standard deviations).
+Enters: a head and pooled features of training texts with where their gold paths end, and if wished
+those of the labels' names. Leaves: the same head, whose projections look along the directions that
+tell the labels apart, in units of the spread inside a label, and whose nodes lie at the means of
+their texts. Directions of frozen features differ some sixtyfold in that spread (MiniLM on dbpedia,
+layers 4 and 5, largest to first percentile of the standard deviations).
 
-The projection is Fisher's (1936, of many classes: Rao 1948). A share of the covariance inside
-labels is replaced by its mean variance in every direction, and the mean of a node is shrunk to that
-of its parent, so that a label with few texts starts near its siblings.
+The projection is Fisher's (1936, of many classes: Rao 1948). The covariance inside labels is shrunk
+towards the same variance in every direction (by how much: Ledoit and Wolf 2004), and the mean of a
+node towards that of its parent and towards its name, so that a label with few texts starts near its
+siblings and a label without any at what it is called.
 """
+
+import math
 
 import torch
 from torch import Tensor
@@ -24,16 +27,21 @@ from hyperlm.heads.losses import gold_ends
 
 __all__ = ["node_means", "start_from_texts", "whitening"]
 
-_SHRINK = 0.1  # of the spread inside labels, towards the same in every direction
 _PRIOR = 1.0  # texts that a node's mean borrows from its parent
-_TEMPERATURE = 20.0  # a linear head has none to read
 
 
 @torch.no_grad()
 def start_from_texts(
-    head: HierarchicalHead, features: Tensor, targets: Tensor, *, radius: float = 1.0
+    head: HierarchicalHead,
+    features: Tensor,
+    targets: Tensor,
+    *,
+    names: Tensor | None = None,
+    name_weight: float = 1.0,
+    radius: float = 1.0,
+    temperature: float = 20.0,
 ) -> None:
-    """Set projections and nodes from labelled texts, in place.
+    """Set projections, nodes and temperatures from labelled texts, in place.
 
     Every tap has discriminants of its own, of the same labels; all are turned into the space of the
     deepest by the rotation that brings the labels' means together, which changes no distance.
@@ -46,17 +54,21 @@ def start_from_texts(
         head: points of any geometry, or linear.
         features: ``(n, taps, D)`` of training texts.
         targets: as :meth:`HierarchicalHead.forward` takes them.
+        names: ``(N, taps, D)``, features of a name per node.
+        name_weight: how many texts a name counts for.
         radius: mean distance of the projected texts from the origin.
+        temperature: factor on the distances, of every level.
     Raises:
         OptionError: features do not fit the head. DataError: fewer than two labels have texts, or
             no label has texts that differ.
     """
     if not isinstance(head, HyperbolicHead | LinearHead):
         raise OptionError(f"{type(head).__name__}: only the heads of hyperlm start from texts.")
-    if features.dim() != 3 or features.shape[1:] != (len(head.projections), head.hidden_size):
+    _check_shapes(head, features, names)
+    if not (name_weight >= 0 and temperature > 0 and radius > 0):
         raise OptionError(
-            f"features have shape {tuple(features.shape)}; the head reads (n, "
-            f"{len(head.projections)}, {head.hidden_size}): one state per tap."
+            f"a start from texts with name_weight {name_weight:g}, temperature {temperature:g} and "
+            f"radius {radius:g}: the first must not be negative, the others must be positive."
         )
     cuts = head.cuts(features.device)
     rows, ends, weights = gold_ends(targets, cuts)
@@ -64,10 +76,14 @@ def start_from_texts(
         raise DataError(
             "a start from texts needs training texts of at least 2 labels. Use --init tree."
         )
+    weights = weights.double()
     found = []
     for tap in range(features.shape[1]):
-        texts = F.layer_norm(features[:, tap].float(), (head.hidden_size,)).double()[rows]
-        found.append(_discriminants(texts, ends, weights.double(), cuts, head.dim, radius))
+        texts = _normal(features[:, tap])[rows]
+        called = None
+        if names is not None and name_weight:
+            called = _as_texts(_normal(names[:, tap]), texts, weights), name_weight
+        found.append(_discriminants(texts, ends, weights, cuts, head.dim, radius, called))
     _, _, goal = found[head.tap_of_level[-1]]
     labels = ends.unique()
     nodes = goal.new_zeros(cuts.num_nodes, head.dim)
@@ -82,22 +98,59 @@ def start_from_texts(
                 nodes[part] = means[part] @ turn
     nodes = nodes.float()
     if isinstance(head, LinearHead):
-        head.weight.copy_(_TEMPERATURE * nodes)
-        head.bias.copy_(-_TEMPERATURE / 2 * nodes.square().sum(1))
+        head.weight.copy_(temperature * nodes)
+        head.bias.copy_(-temperature / 2 * nodes.square().sum(1))
     else:
         head.set_node_tangents(nodes)
+        head.log_temperature.fill_(math.log(temperature))
 
 
-def node_means(texts: Tensor, ends: Tensor, weights: Tensor, cuts: Cuts) -> Tensor:
-    """Mean of the texts at or below each node, shrunk to its parent's, ``(N, D)``.
+def _check_shapes(head: HierarchicalHead, features: Tensor, names: Tensor | None) -> None:
+    wanted = (len(head.projections), head.hidden_size)
+    if features.dim() != 3 or features.shape[1:] != wanted:
+        raise OptionError(
+            f"features have shape {tuple(features.shape)}; the head reads (n, {wanted[0]}, "
+            f"{wanted[1]}): one state per tap."
+        )
+    if names is not None and names.shape != (len(head.taxonomy), *wanted):
+        raise OptionError(
+            f"names have shape {tuple(names.shape)}; the head reads one per node, "
+            f"({len(head.taxonomy)}, {wanted[0]}, {wanted[1]})."
+        )
 
-    ``mean = (sum + a mean of the parent) / (count + a)`` with a = 1 text; top nodes shrink to the
-    mean of all. A node without texts lies where its parent does.
+
+def _normal(states: Tensor) -> Tensor:
+    """What a projection makes of states ``(n, D)`` first, in float64."""
+    return F.layer_norm(states.float(), states.shape[-1:]).double()
+
+
+def _as_texts(names: Tensor, texts: Tensor, weights: Tensor) -> Tensor:
+    """Names around the middle of the texts, as far from it as they are: a name is far shorter."""
+    centre = weights @ texts / weights.sum()
+    names = names - names.mean(0)
+    length = weights @ (texts - centre).norm(dim=1) / weights.sum()
+    return centre + names * length / names.norm(dim=1).mean().clamp(min=1e-12)
+
+
+def node_means(
+    texts: Tensor,
+    ends: Tensor,
+    weights: Tensor,
+    cuts: Cuts,
+    called: tuple[Tensor, float] | None = None,
+) -> Tensor:
+    """Mean of the texts at or below each node, shrunk to its parent's and to its name, ``(N, D)``.
+
+    ``mean = (sum + a mean of the parent + b name) / (count + a + b)`` with a = 1 text; top nodes
+    shrink to the mean of all. A node without texts and name lies where its parent does.
 
     Args:
         texts: ``(P, D)``.
         ends, weights: ``(P,)`` end nodes and how much each text counts.
+        called: names ``(N, D)`` and b.
     """
+    names, extra = (torch.zeros_like(texts[:1]), 0.0) if called is None else called
+    names = names.expand(cuts.num_nodes, -1)
     taxonomy = cuts.taxonomy
     total = texts.new_zeros(cuts.num_nodes, texts.shape[1])
     count = texts.new_zeros(cuts.num_nodes)
@@ -111,7 +164,8 @@ def node_means(texts: Tensor, ends: Tensor, weights: Tensor, cuts: Cuts) -> Tens
     centre = (weights @ texts / weights.sum()).expand(1, -1)
     for level, part in enumerate(taxonomy.level_slices):
         above = means[parent[part]] if level else centre
-        means[part] = (total[part] + _PRIOR * above) / (count[part, None] + _PRIOR)
+        known = total[part] + _PRIOR * above + extra * names[part]
+        means[part] = known / (count[part, None] + _PRIOR + extra)
     return means
 
 
@@ -124,14 +178,14 @@ def whitening(features: Tensor, targets: Tensor, cuts: Cuts) -> list[tuple[Tenso
     Returns:
         Per tap a symmetric, invertible ``A (D, D)`` and a centre ``m (D,)``, float64, for
         ``(x - m) A`` of a layer-normalised state ``x``. ``A^-2`` is the covariance inside the
-        labels, a tenth of it replaced by its mean variance in every direction.
+        labels, shrunk.
     Raises:
         DataError: no label has texts that differ.
     """
     rows, ends, weights = gold_ends(targets, cuts)
     found = []
     for tap in features.unbind(1):
-        texts = F.layer_norm(tap.float(), tap.shape[-1:]).double()[rows]
+        texts = _normal(tap)[rows]
         means = node_means(texts, ends, weights.double(), cuts)
         found.append(_whitened(texts, ends, weights.double(), means))
     return found
@@ -145,19 +199,41 @@ def _whitened(texts: Tensor, ends: Tensor, weights: Tensor, means: Tensor) -> tu
             "the spread inside labels is nothing: no label has texts that differ from one another. "
             "Start from the tree or at random, without whitening."
         )
+    share = _shrinkage(apart, weights, spread)
     variances, axes = torch.linalg.eigh(spread)
-    variances = (1 - _SHRINK) * variances.clamp(min=0) + _SHRINK * variances.mean()
+    variances = (1 - share) * variances.clamp(min=0) + share * variances.mean()
     return (axes / variances.sqrt()) @ axes.T, weights @ texts / weights.sum()
 
 
+def _shrinkage(rows: Tensor, weights: Tensor, spread: Tensor) -> Tensor:
+    """The share of ``spread (D, D)`` to replace: the noise in it over its distance from a sphere.
+
+    Source: Ledoit and Wolf, A well-conditioned estimator for large-dimensional covariance matrices,
+    Journal of Multivariate Analysis 88, 2004; with a weight per row.
+    """
+    count = weights.sum()
+    square = spread.square().sum()
+    distance = square - spread.trace().square() / len(spread)
+    noise = (weights @ rows.square().sum(1).square() / count - square) / count
+    return (noise / distance.clamp(min=torch.finfo(spread.dtype).tiny)).clamp(0.01, 1.0)
+
+
 def _discriminants(
-    texts: Tensor, ends: Tensor, weights: Tensor, cuts: Cuts, dim: int, radius: float
+    texts: Tensor,
+    ends: Tensor,
+    weights: Tensor,
+    cuts: Cuts,
+    dim: int,
+    radius: float,
+    called: tuple[Tensor, float] | None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Projection ``(d, D)``, its bias ``(d,)`` and the nodes' places in its space ``(N, d)``."""
-    means = node_means(texts, ends, weights, cuts)
+    means = node_means(texts, ends, weights, cuts, called)
     whiten, centre = _whitened(texts, ends, weights, means)
     share = torch.zeros(cuts.num_nodes, dtype=texts.dtype, device=texts.device)
     share.index_add_(0, ends, weights)
+    if called is not None:
+        share[torch.as_tensor(cuts.taxonomy.terminals.copy(), device=texts.device)] += called[1]
     between = (means - centre) @ whiten * share.sqrt()[:, None]  # (N, D); 0 where no path ends
     # All eigenvectors, not only those between labels: a direction that starts at nothing on both
     # sides of a distance has no gradient and would stay so.

@@ -134,18 +134,30 @@ class Collator:
                 mask[row, : len(tokens)] = 1
             batch = {"input_ids": ids, "attention_mask": mask}
         if "targets" in items[0]:
-            batch["targets"] = self._targets([item["targets"] for item in items])
+            gold = [item["targets"] for item in items]
+            batch["targets"] = targets_of(gold, self.taxonomy, several=self.several)
         return batch
 
-    def _targets(self, gold: list[np.ndarray]) -> Tensor:
-        if not self.several:
-            return torch.tensor([int(ends[0]) if len(ends) else -100 for ends in gold])
-        marked = torch.zeros(len(gold), len(self.taxonomy), dtype=torch.bool)
-        for row, ends in enumerate(gold):
-            for end in ends:
-                marked[row, int(end)] = True
-                marked[row, torch.as_tensor(self.taxonomy.ancestors(int(end)).copy())] = True
-        return marked
+
+def targets_of(
+    gold: Sequence[np.ndarray], taxonomy: Taxonomy, *, several: bool | None = None
+) -> Tensor:
+    """What a head learns from: end nodes ``(n,)``, or marked nodes ``(n, N)``.
+
+    Args:
+        gold: end nodes of each text's gold paths.
+        several: whether to mark nodes; by default, where any of these texts has several gold paths.
+    """
+    if several is None:
+        several = any(len(ends) > 1 for ends in gold)
+    if not several:
+        return torch.tensor([int(ends[0]) if len(ends) else -100 for ends in gold])
+    marked = torch.zeros(len(gold), len(taxonomy), dtype=torch.bool)
+    for row, ends in enumerate(gold):
+        for end in ends:
+            marked[row, int(end)] = True
+            marked[row, torch.as_tensor(taxonomy.ancestors(int(end)).copy())] = True
+    return marked
 
 
 class LengthGroupedSampler(Sampler[int]):

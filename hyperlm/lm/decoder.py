@@ -293,15 +293,41 @@ class HierarchicalDecoder(BackboneModel):
         """
         if isinstance(texts, str):
             raise OptionError("answer() takes a list of texts; for a single one give [text].")
-        spoken = tuple(layers or self.layers)
         if not texts:
             return Answers([], [], Cost(self.stack.depth))
+        session = Session(self.stack, self.format.prompts(texts), layers=layers or self.layers)
+        return self.answer_prompts(
+            session,
+            width=width,
+            scoring=scoring,
+            constrained=constrained,
+            sampling=sampling,
+            watch=watch,
+        )
+
+    @torch.inference_mode()
+    def answer_prompts(
+        self,
+        session: Session,
+        *,
+        width: int = 1,
+        scoring: str = "constrained",
+        constrained: bool = True,
+        sampling: Sampling | None = None,
+        watch: Callable[[int, Sequence[Hypothesis]], None] | None = None,
+    ) -> Answers:
+        """:meth:`answer` for prompts that are tokens already.
+
+        Args:
+            session: over them, nothing said yet; it is used up, a copy is not.
+        Returns:
+            Answers; their cost leaves out what had been computed before.
+        """
         form = self.format
-        session = Session(self.stack, form.prompts(texts), layers=spoken)
         found, left_out, cost = search(
             session,
             Grammar(form, constrained=constrained),
-            spoken,
+            session.layers,
             self.level_logits,
             width=width,
             scoring=scoring,

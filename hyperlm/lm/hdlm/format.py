@@ -90,7 +90,11 @@ class SequenceFormat:
 
     def _ids(self, texts: Sequence[str]) -> list[list[int]]:
         return [
-            list(ids) for ids in self.tokenizer(list(texts), add_special_tokens=False).input_ids
+            list(ids)
+            # The library would warn of texts too long for the model; they are cut, and counted.
+            for ids in self.tokenizer(
+                list(texts), add_special_tokens=False, verbose=False
+            ).input_ids
         ]
 
     def _label_end(self) -> int:
@@ -175,6 +179,17 @@ class SequenceFormat:
     ) -> list[list[int]]:
         """Prompts ``[start, text, cue]``, with one warning that counts the texts cut.
 
+        See :meth:`cut_prompts`.
+        """
+        prompts, cut = self.cut_prompts(texts, answers)
+        self.warn_cut(cut, len(prompts))
+        return prompts
+
+    def cut_prompts(
+        self, texts: Sequence[str], answers: Sequence[Sequence[Sequence[int]]] | None = None
+    ) -> tuple[list[list[int]], int]:
+        """Prompts ``[start, text, cue]``, and how many texts lost their beginning.
+
         Args:
             answers: token ids per level of each text; without them the longest answer is assumed.
         Raises:
@@ -198,14 +213,17 @@ class SequenceFormat:
             prompt = [*self.start, *ids[len(ids) - min(len(ids), room) :], *self.cue]
             # A model needs one token to read.
             prompts.append(prompt or [self.text_end or self.label_end])
+        return prompts, cut
+
+    def warn_cut(self, cut: int, total: int) -> None:
+        """Say how many texts lost their beginning, if any did."""
         if cut:
             warnings.warn(
-                f"{cut} of {len(prompts)} texts were longer than the model takes "
+                f"{cut:,} of {total:,} texts were longer than the model takes "
                 f"({self.max_length} tokens, or what the answer leaves of its context) and lost "
-                "their beginning. A larger max_length keeps more.",
-                stacklevel=2,
+                "their beginning. Train with a larger --max-length (max_length) to keep more.",
+                stacklevel=3,
             )
-        return prompts
 
     def answer(self, node: int = -1, texts: Sequence[str] = ()) -> list[list[int]]:
         """Tokens of each level of an answer, with their ending tokens.
@@ -242,12 +260,15 @@ class SequenceFormat:
         texts: Sequence[str],
         ends: Sequence[Sequence[int]] | None = None,
         replies: Sequence[Sequence[str]] | None = None,
+        *,
+        warn: bool = True,
     ) -> list[Example]:
         """Sequences to train on: one for each gold path of each text.
 
         Args:
             ends: end nodes of each text's gold paths; texts without any are left out.
             replies: free texts of each text's answer.
+            warn: of texts cut.
         """
         pairs = [
             (text, self.answer(int(end), replies[row] if replies is not None else ()))
@@ -255,7 +276,9 @@ class SequenceFormat:
             for end in (ends[row] if ends is not None else [-1])
         ]
         answers = [answer for _, answer in pairs]
-        prompts = self.prompts([text for text, _ in pairs], answers)
+        prompts, cut = self.cut_prompts([text for text, _ in pairs], answers)
+        if warn:
+            self.warn_cut(cut, len(prompts))
         return [self.example(p, a) for p, a in zip(prompts, answers, strict=True)]
 
     def words(self, tokens: Sequence[int]) -> str:

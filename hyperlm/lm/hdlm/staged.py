@@ -13,6 +13,7 @@ before it is copied, and only what is said afterwards is carried up for each cop
 window or a running state cannot do that and carry the prompt up with every copy.
 """
 
+import copy
 from collections.abc import Sequence
 
 import torch
@@ -80,6 +81,24 @@ class Session:
         states = self._carry(layer)[layer]
         self.reach, self.last = layer, states[:, -1]
         self._carried = states if layer < self.deepest else None
+
+    @torch.inference_mode()
+    def copy(self) -> "Session":
+        """The same prompts, to be answered in another way; before anything has been said.
+
+        What both need of the prompts is computed now, once.
+        """
+        self.advance(min(self.layers))
+        if self._shares and self._carried is not None and self._prompt_last is None:
+            self._carry_prompts()
+        twin = copy.copy(self)  # all but the cache is replaced, never changed in place
+        twin.cache = copy.deepcopy(self.cache)
+        return twin
+
+    @property
+    def _shares(self) -> bool:
+        """Whether rows can go on from one prompt: no window, no running state to keep apart."""
+        return not self.cache.recurrent and not self.cache.windowed
 
     def _carry(self, layer: int, keep: Sequence[int] | None = None) -> dict[int, Tensor]:
         """Run what is carried up to ``layer``."""
@@ -161,9 +180,8 @@ class Session:
         """Keep these rows, in this order; a row may be taken several times."""
         if list(rows) == list(range(len(self))):
             return
-        shares = not self.cache.recurrent and not self.cache.windowed
         first = self._carried is not None and self._prompt_last is None
-        if shares and first and len(set(rows)) < len(rows):
+        if self._shares and first and len(set(rows)) < len(rows):
             self._carry_prompts()
         index = torch.tensor(list(rows), device=self.device)
         self.ids, self.mask, self.last = self.ids[index], self.mask[index], self.last[index]

@@ -1,0 +1,136 @@
+"""What ``hyperlm train`` shows: a summary before the run, results and next steps after it."""
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from hyperlm.cli.errors import say
+from hyperlm.options import TrainingOptions
+
+if TYPE_CHECKING:
+    from hyperlm.data import DataBundle
+    from hyperlm.run import Model
+
+__all__ = ["run_and_show"]
+
+
+def run_and_show(
+    options: TrainingOptions,
+    folder: Path,
+    *,
+    overwrite: bool,
+    resume: bool,
+    merge: bool,
+    json: bool,
+    quiet: bool,
+) -> None:
+    """Train into a folder; tell what begins, how it went and what to do next.
+
+    Args:
+        json: print the results as a document, everything else on standard error.
+        quiet: show nothing but the document.
+    """
+    from rich.console import Console
+
+    from hyperlm.cli.output import results_table, show_json
+    from hyperlm.progress import quiet_libraries
+    from hyperlm.run import train as train_run
+    from hyperlm.runfolder import RECORD, read_record
+
+    quiet_libraries()
+    talks = not quiet and os.environ.get("RANK", "0") == "0"
+
+    # People read the table where programs read the document.
+    console = Console(stderr=json)
+
+    def summary(model: "Model", bundle: "DataBundle") -> None:
+        if talks:
+            _summary(options, model, bundle, console)
+
+    over = resume and read_record(folder)["status"] == "finished"
+    try:
+        metrics = train_run(
+            options,
+            folder,
+            overwrite=overwrite,
+            resume=resume,
+            merge=merge,
+            progress=talks,
+            on_start=summary,
+        )
+    except KeyboardInterrupt:
+        if (folder / RECORD).is_file() and read_record(folder)["status"] == "training":
+            say(f"\nStopped. Continue with: hyperlm train --resume --output {folder}")
+        else:
+            say("\nStopped before there was anything to keep; folders are as they were.")
+        raise typer.Exit(130) from None
+    import torch
+
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
+    if os.environ.get("RANK", "0") != "0":
+        return
+    if over:
+        say(f"{folder}: this run had finished already, nothing was left to train.")
+    if json:
+        show_json({"run": str(folder), **metrics})
+    if talks:
+        results_table(metrics, console)
+        _next_steps(options, folder, err=json)
+
+
+def _summary(options: TrainingOptions, model: "Model", bundle: "DataBundle", console: Any) -> None:
+    import torch
+
+    from hyperlm.card import head_in_words
+    from hyperlm.cli.output import pairs
+    from hyperlm.run import layers_measured
+    from hyperlm.training import resolve_precision
+
+    taxonomy = bundle.taxonomy
+    parts = ((split, getattr(bundle, split)) for split in ("train", "val", "test"))
+    counts = ", ".join(f"{len(part):,} {split}" for split, part in parts if part is not None)
+    levels = ", ".join(
+        f"{len(nodes):,} {name}"
+        for name, nodes in zip(bundle.level_names, taxonomy.levels, strict=True)
+    )
+    # Where the Trainer will put it.
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    precision = str(resolve_precision(options.precision, device)).removeprefix("torch.")
+    total = sum(p.numel() for p in model.parameters())
+    name = "HypLoRA" if options.adapter == "hyplora" else "LoRA"
+    layers = tuple(model.config.layers or ())
+    how_chosen = " (measured by layer-sweep)" * (layers == layers_measured(options, bundle))
+    how = f", {name} rank {options.lora}" if options.lora else ", frozen" if options.freeze else ""
+    pairs(
+        [
+            ("texts", f"{counts} ({bundle.source['name']})"),
+            ("classes", f"{levels}; {len(taxonomy.terminals):,} path ends"),
+            ("model", f"{options.backbone}, {total / 1e6:.1f}M parameters{how}"),
+            ("layers", ", ".join(map(str, layers)) + how_chosen),
+            ("head", head_in_words(options)),
+            ("device", f"{device.type}, {precision}, {torch.get_num_threads()} threads"),
+        ],
+        console,
+    )
+    for warning in bundle.source.get("warnings", []):
+        say(f"Note: {warning}.")
+    if bundle.has_replies and options.answer != "text":
+        say(f"Note: --answer {options.answer} learns labels alone; --answer text the replies too.")
+
+
+def _next_steps(options: TrainingOptions, folder: Path, *, err: bool) -> None:
+    lines = (
+        f"The run is in {folder}, a picture of its label tree in {folder / 'labels.png'}.",
+        f'Next:  hyperlm predict {folder} --text "..."',
+        f"       hyperlm evaluate {folder} --data TABLE",
+        *(
+            [f"       hyperlm serve {folder}        (a page to explore the labels)"]
+            if options.answer != "text"
+            else []
+        ),
+    )
+    for line in lines:
+        typer.echo(line, err=err)

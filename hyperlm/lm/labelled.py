@@ -1,0 +1,54 @@
+"""Start a model's head from labelled texts, as its backbone sees them before any training.
+
+Enters: a model, training texts with where their gold paths end. Leaves: the same model, whose head
+already answers: discriminants for projections, means of texts and names for nodes
+(:func:`hyperlm.heads.start_from_texts`).
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from hyperlm.heads import start_from_texts
+from hyperlm.lm.batches import pooled_features, targets_of, tokenise
+from hyperlm.lm.model import HierarchicalLM
+from hyperlm.lm.names import name_texts
+
+__all__ = ["start_from_labelled"]
+
+_TEXTS = 20_000  # a mean of some hundred texts does not get better by more of them
+
+
+def start_from_labelled(
+    model: HierarchicalLM,
+    texts: Sequence[str],
+    gold: Sequence[np.ndarray],
+    *,
+    precision: torch.dtype = torch.float32,
+    seed: int = 0,
+    progress: bool = False,
+) -> None:
+    """Set projections, nodes and temperatures from training texts and label names, in place.
+
+    Args:
+        texts: of many, a seeded sample is used.
+        gold: end nodes of each text's gold paths.
+        precision: arithmetic of the backbone; features of all texts are those that a run on frozen
+            features reads, and are computed once for both.
+        progress: show a bar.
+    Raises:
+        DataError: fewer than two labels have texts, or no label has texts that differ.
+    """
+    rows = list(range(len(texts)))
+    if len(rows) > _TEXTS:
+        rows = sorted(np.random.default_rng([seed, 2]).permutation(len(rows))[:_TEXTS].tolist())
+    length = model.config.max_length
+    of_texts, of_names = (
+        pooled_features(
+            model, tokenise(part, model.tokenizer, length), precision=precision, progress=progress
+        )
+        for part in ([texts[row] for row in rows], name_texts(model.taxonomy))
+    )
+    targets = targets_of([gold[row] for row in rows], model.taxonomy)
+    start_from_texts(model.head, of_texts, targets, names=of_names)

@@ -1,0 +1,18 @@
+"""Tiny backbones of every architecture for joined models."""
+
+import pytest
+from tiny_models import save_backbone
+
+
+@pytest.fixture(scope="session")
+def backbone_of(tmp_path_factory):
+    """Function from the name of an architecture to a folder with a tiny model of it."""
+    made = {}
+
+    def folder(architecture):
+        if architecture not in made:
+            path = tmp_path_factory.mktemp(architecture.replace("-", "_"))
+            made[architecture] = save_backbone(architecture, path)
+        return str(made[architecture])
+
+    return folder

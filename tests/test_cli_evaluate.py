@@ -1,0 +1,71 @@
+"""``hyperlm evaluate``: the document of the library, for any table."""
+
+import json
+from pathlib import Path
+
+from cli_words import KEYS, Command
+
+from hyperlm.data import write_rows
+
+pytest_plugins = ["cli_fixtures"]
+
+
+def test_evaluate_prints_the_document_of_the_library(
+    command: Command, command_run: Path, demo_like: Path
+) -> None:
+    result = command("evaluate", command_run, "--data", demo_like, "--json")
+    document = json.loads(result.stdout)
+    assert set(document) == KEYS
+    stored = json.loads((command_run / "metrics.json").read_text())
+    for part in (document, stored["test"]):
+        part.pop("texts_per_second")
+    assert document == stored["test"]
+
+
+def test_evaluate_takes_a_file_a_split_or_what_the_run_was_trained_on(
+    command: Command, command_run: Path, demo_like: Path
+) -> None:
+    def texts(*words: object) -> int:
+        return json.loads(command("evaluate", command_run, *words, "--json").stdout)["n"]
+
+    assert texts() == texts("--data", demo_like / "test.csv") == 32
+    assert texts("--split", "train") == texts("--data", demo_like, "--split", "train") == 128
+    table = command("evaluate", command_run, "--split", "val").stdout
+    assert "l3 accuracy" in table
+    assert "texts a second" in table
+
+
+def test_evaluate_names_other_columns(command: Command, command_run: Path, tmp_path: Path) -> None:
+    rows = [{"id": 1, "body": "owl0 animal0 bird2", "label": "animal/bird/owl"}] * 3
+    write_rows(tmp_path / "x.csv", rows)
+    words = ["--text-column", "body", "--label-columns", "label", "--path-separator", "/"]
+    result = command("evaluate", command_run, "--data", tmp_path / "x.csv", *words, "--json")
+    assert json.loads(result.stdout)["n"] == 3
+
+
+def test_evaluate_takes_the_columns_of_the_training_data(
+    command: Command, command_run: Path, demo_like: Path, tmp_path: Path
+) -> None:
+    """Other columns are no levels: a table that predict wrote can be measured."""
+    command(
+        "predict", command_run, "--input", demo_like / "test.csv", "--output", tmp_path / "out.csv"
+    )
+    result = command("evaluate", command_run, "--data", tmp_path / "out.csv", "--json")
+    assert json.loads(result.stdout)["n"] == 32
+
+
+def test_a_table_that_was_divided_is_divided_again(
+    command: Command, train_words: list[str], demo_like: Path, tmp_path: Path
+) -> None:
+    table = tmp_path / "all.csv"
+    table.write_text((demo_like / "train.csv").read_text())
+    words = [*train_words, "--epochs", 1, "--val-fraction", 0.25, "--seed", 3]
+    words += ["--data", table, "--output", tmp_path / "run", "--json"]
+    stored = json.loads(command("train", *words).stdout)["test"]
+    for data in ([], ["--data", table]):
+        result = command("evaluate", tmp_path / "run", *data, "--json")
+        document = json.loads(result.stdout)
+        # Not the texts the model has learnt from.
+        assert document["n"] == 32
+        assert document["levels"] == stored["levels"]
+        assert "cut from all.csv" in result.stderr

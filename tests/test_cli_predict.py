@@ -1,0 +1,153 @@
+"""``hyperlm predict``: texts on the command line, and from table to table."""
+
+import gzip
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet
+import pytest
+from cli_words import Command
+
+import hyperlm
+from hyperlm import classifier as classifier_module
+from hyperlm.data import FORMATS, read_rows, write_rows
+
+pytest_plugins = ["cli_fixtures"]
+
+ADDED = [
+    "path", "probability", "predicted_l1", "probability_l1", "predicted_l2", "probability_l2",
+    "predicted_l3", "probability_l3", "top", "empty_text",
+]  # fmt: skip
+
+
+def test_predict_answers_texts_on_the_command_line(command: Command, command_run: Path) -> None:
+    words = ["--text", "owl0 animal1 bird2", "--text", " ", "--top-k", 2]
+    document = json.loads(command("predict", command_run, *words, "--json").stdout)
+    expected = hyperlm.load(command_run).predict(["owl0 animal1 bird2", " "], top_k=2)
+    assert [answer["path"] for answer in document] == [" > ".join(e.path) for e in expected]
+    assert [answer["empty_text"] for answer in document] == [False, True]
+    assert document[0]["probability_l3"] == expected[0].probabilities[2]
+    assert len(document[0]["top"]) == 2
+    said = command("predict", command_run, *words).stdout
+    assert " > ".join(expected[0].top[1].path) in said
+    assert "empty text" in said
+
+
+def test_a_threshold_shortens_paths(command: Command, command_run: Path) -> None:
+    words = ["predict", command_run, "--text", "owl0 animal1 bird2", "--threshold", 1]
+    (answer,) = json.loads(command(*words, "--json").stdout)
+    assert (answer["path"], answer["probability"], answer["predicted_l1"]) == ("", None, None)
+    assert "no label is sure enough" in command(*words).stdout
+    assert command("predict", command_run, "--text", "x", "--threshold", 2).exit_code == 1
+
+
+@pytest.mark.parametrize("suffix", [*FORMATS, ".csv.gz", ".jsonl.gz", ".parquet.gz"])
+def test_predict_reads_and_writes_every_format(
+    command: Command, command_run: Path, tmp_path: Path, suffix: str
+) -> None:
+    texts = ["owl0 animal1", "", "sage1 plant2 herb0", 'a "quoted", comma', "\n\u2028 line"]
+    rows = [{"id": str(number), "text": text} for number, text in enumerate(texts)]
+    write_rows(tmp_path / f"in{suffix}", rows)
+    words = ["--input", tmp_path / f"in{suffix}", "--output", tmp_path / f"out{suffix}"]
+    result = command("predict", command_run, *words)
+    assert result.exit_code == 0, result.stderr
+    assert "5 texts labelled" in result.stderr
+    assert "1 of them empty" in result.stderr
+    written = list(read_rows(tmp_path / f"out{suffix}"))
+    assert [{key: row[key] for key in ("id", "text")} for row in written] == rows
+    expected = hyperlm.load(command_run).predict(texts)
+    for row, answer in zip(written, expected, strict=True):
+        assert list(row) == ["id", "text", *ADDED]
+        assert row["path"] == " > ".join(answer.path)
+        assert float(row["probability"]) == answer.probabilities[-1]
+        top = json.loads(row["top"]) if isinstance(row["top"], str) else row["top"]
+        assert [tuple(other["path"]) for other in top] == [a.path for a in answer.top]
+        assert str(row["empty_text"]) == str(answer.empty)
+
+
+def test_formats_can_change_on_the_way(command: Command, command_run: Path, tmp_path: Path) -> None:
+    rows = [{"text": "owl0", "tags": ["a", "b"]}, {"text": "sage1"}]
+    write_rows(tmp_path / "in.jsonl", rows)
+    for suffix in (".jsonl", ".csv", ".parquet"):
+        target = tmp_path / f"out{suffix}"
+        result = command("predict", command_run, "-i", tmp_path / "in.jsonl", "-o", target)
+        assert result.exit_code == 0, result.stderr
+        assert len(list(read_rows(target))) == 2
+    assert [row.get("tags") for row in read_rows(tmp_path / "out.jsonl")] == [["a", "b"], None]
+
+
+def test_parquet_probabilities_are_numbers_though_none_is_reached(
+    command: Command, command_run: Path, tmp_path: Path
+) -> None:
+    write_rows(tmp_path / "in.csv", [{"text": "owl0"}, {"text": "pike1"}])
+    words = ["-i", tmp_path / "in.csv", "-o", tmp_path / "out.parquet", "--threshold", 1]
+    assert command("predict", command_run, *words).exit_code == 0
+    schema = pyarrow.parquet.read_schema(tmp_path / "out.parquet")
+    assert {str(schema.field(f"probability_l{level}").type) for level in (1, 2, 3)} == {"double"}
+    assert str(schema.field("predicted_l3").type) == "string"
+
+
+def test_predict_holds_no_more_than_a_window(
+    command: Command, command_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(classifier_module, "_WINDOW", 4)
+    write_rows(tmp_path / "in.csv", [{"text": f"word{n % 9}"} for n in range(40)])
+    ahead = [0]
+
+    def answered(original: Any) -> Any:
+        def window(self: Any, texts: list[str], *rest: Any) -> Any:
+            ahead.append(len(texts))
+            return original(self, texts, *rest)
+
+        return window
+
+    kind = classifier_module.Classifier
+    monkeypatch.setattr(kind, "_predict_window", answered(kind._predict_window))
+    result = command("predict", command_run, "-i", tmp_path / "in.csv", "-o", tmp_path / "out.csv")
+    assert result.exit_code == 0
+    assert max(ahead) == 4
+    assert len(list(read_rows(tmp_path / "out.csv"))) == 40
+
+
+def test_a_column_is_never_replaced(command: Command, command_run: Path, tmp_path: Path) -> None:
+    write_rows(tmp_path / "in.csv", [{"text": "owl0", "path": "mine"}])
+    words = ["predict", command_run, "-i", tmp_path / "in.csv", "-o", tmp_path / "out.csv"]
+    result = command(*words)
+    assert result.exit_code == 1
+    assert "has a column 'path' already" in result.stderr
+    assert "--prefix" in result.stderr
+    assert not (tmp_path / "out.csv").exists()
+    assert command(*words, "--prefix", "hyperlm_").exit_code == 0
+    (row,) = read_rows(tmp_path / "out.csv")
+    assert row["path"] == "mine"
+    assert row["hyperlm_path"].count(" > ") == 2
+
+
+def test_a_column_that_turns_up_late_is_not_replaced_either(
+    command: Command, command_run: Path, tmp_path: Path
+) -> None:
+    write_rows(tmp_path / "in.jsonl", [{"text": "owl0"}, {"text": "pike1", "top": 1}])
+    result = command(
+        "predict", command_run, "-i", tmp_path / "in.jsonl", "-o", tmp_path / "out.jsonl"
+    )
+    assert result.exit_code == 1
+    assert "in.jsonl, line 2: the table has a column 'top'" in result.stderr
+
+
+def test_predict_does_not_write_over_its_input(
+    command: Command, command_run: Path, tmp_path: Path
+) -> None:
+    write_rows(tmp_path / "in.csv", [{"text": "owl0"}])
+    result = command("predict", command_run, "-i", tmp_path / "in.csv", "-o", tmp_path / "in.csv")
+    assert result.exit_code == 1
+    assert "would replace --input" in result.stderr
+
+
+def test_predict_compressed_input_is_the_plain_one(
+    command: Command, command_run: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "in.csv.gz").write_bytes(gzip.compress(b"body\nowl0 animal1\n"))
+    words = ["-i", tmp_path / "in.csv.gz", "-o", tmp_path / "out.jsonl", "--text-column", "body"]
+    assert command("predict", command_run, *words).exit_code == 0
+    assert len(list(read_rows(tmp_path / "out.jsonl"))) == 1

@@ -1,0 +1,79 @@
+"""``hyperlm train``: what it tells people and programs, and where runs go."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cli_words import KEYS, Command
+from typer.testing import Result
+
+from hyperlm.cli.train import default_output
+from hyperlm.options import TrainingOptions
+from hyperlm.progress import TrainingProgress
+
+pytest_plugins = ["cli_fixtures"]
+
+
+@pytest.mark.parametrize(
+    ("options", "folder"),
+    [
+        ({}, "runs/demo-poincare"),
+        ({"data": "a/b/table.csv.gz", "geometry": "lorentz"}, "runs/table-lorentz"),
+        ({"data": "owner/name", "head": "linear"}, "runs/name-linear"),
+        ({"data": "v1.2/"}, "runs/v1.2-poincare"),
+    ],
+)
+def test_the_default_output_says_what_it_is(options: dict[str, Any], folder: str) -> None:
+    assert default_output(TrainingOptions(**options)) == Path(folder)
+
+
+def test_training_tells_people_what_they_need(command_trained: tuple[Path, Result]) -> None:
+    folder, result = command_trained
+    for part in ("128 train, 32 val, 32 test", "2 l1, 4 l2, 8 l3", "Poincaré", "path accuracy"):
+        assert part in result.stdout
+    # Paths are whole even where a terminal is narrow, so that they can be copied.
+    for line in (f"in {folder}, a", f"hyperlm predict {folder} --text", f"evaluate {folder}"):
+        assert line in result.stdout
+    assert "training:" in result.stderr
+    for chatter in ("Loading weights", "model shards", "of type"):
+        assert chatter not in result.stderr
+
+
+def test_json_is_all_there_is_on_standard_output(
+    command: Command, train_words: list[str], tmp_path: Path
+) -> None:
+    folder = tmp_path / "run"
+    result = command("train", *train_words, "--epochs", 1, "--output", folder, "--json")
+    document = json.loads(result.stdout)
+    assert document["run"] == str(folder)
+    assert set(document["val"]) == set(document["test"]) == KEYS
+    assert json.loads((folder / "metrics.json").read_text()) == {
+        "val": document["val"], "test": document["test"]
+    }  # fmt: skip
+    assert "texts " in result.stderr
+    quiet = command("train", *train_words, "--output", folder, "--overwrite", "--quiet")
+    assert (quiet.exit_code, quiet.stdout, quiet.stderr) == (0, "", "")
+
+
+def test_ctrl_c_says_how_to_go_on(
+    command: Command, train_words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(self: Any, args: Any, state: Any, *rest: Any, **kwargs: Any) -> None:
+        if state.global_step == 3:
+            raise KeyboardInterrupt
+
+    folder = tmp_path / "run"
+    with monkeypatch.context() as patch:
+        patch.setattr(TrainingProgress, "on_step_end", interrupt)
+        result = command("train", *train_words, "--output", folder)
+    assert result.exit_code == 130
+    assert f"hyperlm train --resume --output {folder}" in result.stderr
+    refused = command("train", "--resume", "--output", folder, "--dim", 5)
+    assert refused.exit_code == 1
+    assert "--dim 5 (the run has 4)" in refused.stderr
+    resumed = command("train", "--resume", "--output", folder, "--dim", 4)
+    assert resumed.exit_code == 0, resumed.stderr
+    again = command("train", "--resume", "--output", folder)
+    assert again.exit_code == 0
+    assert "finished already" in again.stderr

@@ -1,0 +1,94 @@
+"""Heads saved, copied, compiled and exported."""
+
+import copy
+import io
+import pickle
+
+import pytest
+import torch
+from tiny_heads import LEARNABLE, SPACES, WIDTH, batch, make, tree
+from torch import nn
+
+from hyperlm import LinearHead
+from hyperlm.manifolds import ManifoldParameter
+from hyperlm.optim import build_optimizer
+
+WITH_CURVATURE = [(*s, False) for s in SPACES] + [(*s, True) for s in LEARNABLE]
+
+
+def train_a_little(head: nn.Module, steps: int = 5) -> None:
+    optimizer = build_optimizer(head, learning_rate=0.05, point_learning_rate=0.05)
+    hidden, ends = batch(head.taxonomy)
+    for _ in range(steps):
+        optimizer.zero_grad()
+        head(hidden, ends).loss.backward()
+        optimizer.step()
+
+
+@pytest.mark.parametrize("assign", [False, True])
+@pytest.mark.parametrize(("geometry", "coordinates", "learn"), WITH_CURVATURE)
+def test_state_dict_round_trip(geometry, coordinates, learn, assign):
+    head = make(geometry, coordinates, learn_curvature=learn)
+    train_a_little(head)
+    other = make(geometry, coordinates, learn_curvature=learn, init="random", seed=7)
+    other.load_state_dict(head.state_dict(), assign=assign)
+    other.tag_points()
+    hidden, ends = batch(head.taxonomy)
+    assert torch.equal(other(hidden, ends).logits, head(hidden, ends).logits)
+    assert isinstance(other.points, ManifoldParameter)
+    # The same further steps, so the same manifold.
+    train_a_little(head)
+    train_a_little(other)
+    torch.testing.assert_close(other.points.data, head.points.data)
+
+
+def pickled(head: nn.Module) -> nn.Module:
+    file = io.BytesIO()
+    pickle.dump(head, file)
+    file.seek(0)
+    return pickle.load(file)
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, pickled], ids=["deepcopy", "pickle"])
+@pytest.mark.parametrize(("geometry", "coordinates", "learn"), WITH_CURVATURE)
+def test_copies_keep_a_manifold_parameter_and_are_their_own(geometry, coordinates, learn, copied):
+    head = make(geometry, coordinates, learn_curvature=learn)
+    hidden, ends = batch(head.taxonomy)
+    before = head(hidden, ends).logits.detach()
+    other = copied(head)
+    assert isinstance(other.points, ManifoldParameter)
+    assert type(other.points.manifold) is type(head.points.manifold)
+    assert torch.equal(other(hidden).logits, before)
+    train_a_little(other)
+    assert torch.equal(head(hidden).logits, before)
+    assert not torch.equal(other(hidden).logits, before)
+
+
+@pytest.mark.parametrize(("geometry", "coordinates"), [*SPACES, ("linear", "")])
+def test_compiles_without_a_graph_break(geometry, coordinates):
+    head = LinearHead(WIDTH, tree(), 6) if geometry == "linear" else make(geometry, coordinates)
+    head.eval()
+    hidden, _ = batch(head.taxonomy, 4)
+    compiled = torch.compile(head, fullgraph=True, backend="eager")
+    torch.testing.assert_close(compiled(hidden).logits, head(hidden).logits)
+
+
+@pytest.mark.parametrize(
+    ("geometry", "coordinates"), [("poincare", "tangent"), ("lorentz", "native")]
+)
+def test_exports(geometry, coordinates):
+    head = make(geometry, coordinates).eval()
+    hidden, _ = batch(head.taxonomy, 4)
+
+    class Logits(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.head = head
+
+        def forward(self, x):
+            return self.head(x).logits
+
+    rows = torch.export.Dim("rows", min=2, max=512)
+    program = torch.export.export(Logits(), (hidden,), dynamic_shapes=({0: rows},))
+    other, _ = batch(head.taxonomy, 9, seed=3)
+    torch.testing.assert_close(program.module()(other), head(other).logits)

@@ -1,0 +1,128 @@
+"""Folders that are taken, runs that replace others, disks that are full."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from run_records import Killed, assert_same_weights
+from safetensors import SafetensorError
+
+from hyperlm.errors import HyperlmError, ModelError, OutputError
+from hyperlm.lm import HierarchicalLM
+from hyperlm.options import TrainingOptions
+from hyperlm.run import train
+from hyperlm.runfolder import read_record
+
+pytest_plugins = ["run_fixtures"]
+
+
+def test_an_existing_folder_is_refused_with_both_ways_out(
+    finished_run: Path, run_options: TrainingOptions
+) -> None:
+    with pytest.raises(OutputError, match=r"--overwrite .* --resume"):
+        train(run_options, finished_run)
+
+
+def test_a_folder_of_something_else_is_never_replaced(
+    tmp_path: Path, run_options: TrainingOptions
+) -> None:
+    (tmp_path / "thesis.tex").touch()
+    for overwrite in (False, True):
+        with pytest.raises(OutputError):
+            train(run_options, tmp_path, overwrite=overwrite)
+    (tmp_path / "run.json").write_text('{"speed": 5}')  # somebody else's run.json
+    with pytest.raises(ModelError, match="not the record of a hyperlm run"):
+        train(run_options, tmp_path, overwrite=True)
+    assert (tmp_path / "thesis.tex").exists()
+
+
+def test_a_replaced_run_is_gone_only_at_the_end(
+    finished_run: Path, run_settings: dict[str, Any], tmp_path: Path, kill_at: Any
+) -> None:
+    folder = shutil.copytree(finished_run, tmp_path / "run")
+    options = TrainingOptions(**run_settings | {"seed": 1})
+    kill_at(9)
+    with pytest.raises(Killed):
+        train(options, folder, overwrite=True, progress=False)
+    (old,) = tmp_path.glob("run.old-*")
+    assert_same_weights(finished_run, old)
+    kill_at(None)
+    train(None, folder, resume=True, progress=False)
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+    assert read_record(folder)["options"]["seed"] == 1
+
+
+def test_a_replaced_run_comes_back_when_the_new_one_fails(
+    finished_run: Path, run_settings: dict[str, Any], tmp_path: Path, kill_at: Any
+) -> None:
+    folder = shutil.copytree(finished_run, tmp_path / "run")
+    kill_at(3)
+    with pytest.raises(Killed):
+        train(TrainingOptions(**run_settings | {"seed": 1}), folder, overwrite=True, progress=False)
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+    assert_same_weights(finished_run, folder)
+
+
+def test_a_run_that_fails_at_once_leaves_no_folder(
+    run_settings: dict[str, Any], tmp_path: Path
+) -> None:
+    for changes in ({"layers": "7"}, {"precision": "fp16"}):
+        with pytest.raises(HyperlmError):
+            train(TrainingOptions(**run_settings | changes), tmp_path / "run", progress=False)
+    assert not any(tmp_path.iterdir())
+
+
+def test_overwriting_spares_what_the_run_reads(
+    finished_run: Path, run_settings: dict[str, Any], demo_like: Path, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(finished_run, tmp_path / "run")
+    shutil.copytree(demo_like, folder / "data")
+    options = TrainingOptions(**run_settings | {"data": str(folder / "data")})
+    with pytest.raises(OutputError, match="which this run reads"):
+        train(options, folder, overwrite=True)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(28, "No space left on device"),
+        SafetensorError(
+            "Error while serializing: I/O error: No space left on device (os error 28)"
+        ),
+        RuntimeError("[enforce fail at inline_container.cc:668] . PytorchStreamWriter failed"),
+        RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 1489 vs 1488"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_a_full_disk_is_explained_and_costs_nothing(
+    finished_run: Path,
+    run_options: TrainingOptions,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    error: Exception,
+) -> None:
+    original = HierarchicalLM.save_pretrained
+
+    def save(self: Any, path: Any, **kwargs: Any) -> None:
+        if "checkpoint-8" not in str(path):
+            raise error
+        original(self, path, **kwargs)
+
+    folder = tmp_path / "run"
+    with monkeypatch.context() as patch:
+        patch.setattr(HierarchicalLM, "save_pretrained", save)
+        with pytest.raises(OutputError, match=r"run: no space left .* MB .* with --resume"):
+            train(run_options, folder, progress=False)
+    train(None, folder, resume=True, progress=False)
+    assert_same_weights(finished_run, folder)
+
+
+def test_too_small_a_disk_is_noticed_before_training(
+    run_options: TrainingOptions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = shutil.disk_usage(tmp_path)._replace(free=1000)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
+    with pytest.raises(OutputError, match=r"needs about \d+ kB of disk space, 1\.0 kB"):
+        train(run_options, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
