@@ -175,6 +175,15 @@ def test_ends_of_every_kind_give_one_start():
         torch.testing.assert_close(head.points.data, heads[0].points.data)
 
 
+def test_one_tap_needs_no_axis_of_its_own():
+    features, ends = labelled(count=90)
+    names = torch.randn(len(TREE), 1, D, generator=torch.Generator().manual_seed(1))
+    flat, full = (HyperbolicHead(D, TREE, dim=8) for _ in range(2))
+    start_from_texts(flat, features[:, 0], ends, names=names[:, 0])
+    start_from_texts(full, features, ends, names=names)
+    assert torch.equal(flat.points.data, full.points.data)
+
+
 def test_taps_share_one_space():
     """The labels' means by the shallow tap lie nearest to those by the deep one."""
     features, ends = labelled(count=900, taps=1)

@@ -52,9 +52,9 @@ def start_from_texts(
 
     Args:
         head: points of any geometry, or linear.
-        features: ``(n, taps, D)`` of training texts.
+        features: ``(n, taps, D)`` of training texts; of a head with one tap also ``(n, D)``.
         targets: as :meth:`HierarchicalHead.forward` takes them.
-        names: ``(N, taps, D)``, features of a name per node.
+        names: features of a name per node, ``(N, taps, D)`` or ``(N, D)``.
         name_weight: how many texts a name counts for.
         radius: mean distance of the projected texts from the origin.
         temperature: factor on the distances, of every level.
@@ -64,6 +64,8 @@ def start_from_texts(
     """
     if not isinstance(head, HyperbolicHead | LinearHead):
         raise OptionError(f"{type(head).__name__}: only the heads of hyperlm start from texts.")
+    features = features.unsqueeze(1) if features.dim() == 2 else features
+    names = names.unsqueeze(1) if names is not None and names.dim() == 2 else names
     _check_shapes(head, features, names)
     if not (name_weight >= 0 and temperature > 0 and radius > 0):
         raise OptionError(
