@@ -95,6 +95,17 @@ def test_each_arm_takes_its_own_rate_by_val(data, tmp_path, monkeypatch):
     assert f"### {data.name}, whole models" in text
     assert "| d = 4, 2 seeds |" in text
     assert "| poincare, d = 4, 0.0003 | 1 |" in text
+    assert "lorentz against poincare" in text
+    # Coordinates are compared where nothing else differs.
+    lines = results.path.read_text(encoding="utf-8").splitlines(keepends=True)
+    fewer = tmp_path / "fewer.jsonl"
+    fewer.write_text(
+        "".join(x for x in lines if not ('"arm":"lorentz"' in x and '"seed":1' in x)),
+        encoding="utf-8",
+    )
+    report.write_report(ResultsFile(fewer), tmp_path / "results.md")
+    text = (tmp_path / "results.md").read_text(encoding="utf-8")
+    assert "lorentz against poincare" not in text
 
 
 def test_what_is_trained_must_be_known(data, demo_like, tmp_path):

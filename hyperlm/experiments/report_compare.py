@@ -9,6 +9,7 @@ from hyperlm.experiments.markdown import figure, gathered, signed, spread, table
 from hyperlm.experiments.quantities import Quantity, interval, known
 from hyperlm.experiments.results import Record, ResultsFile
 from hyperlm.experiments.statistics import BETTER, NO_DIFFERENCE, Difference
+from hyperlm.experiments.trials import Trial
 from hyperlm.viz.curves import Panel, curves_figure
 from hyperlm.viz.save import save_figure
 
@@ -158,7 +159,7 @@ def _isometry(arms: Arms, kinds: Sequence[Quantity]) -> list[str]:
     gaps = [
         abs(interval(arms["lorentz", dim], kind, "test").mean - interval(ours, kind, "test").mean)
         for (arm, dim), ours in arms.items()
-        if arm == "poincare" and ("lorentz", dim) in arms
+        if arm == "poincare" and _comparable(ours, arms.get(("lorentz", dim), ()))
         for kind in kinds
         if kind.percent
     ]
@@ -168,6 +169,23 @@ def _isometry(arms: Arms, kinds: Sequence[Quantity]) -> list[str]:
         "lorentz against poincare: the same space in other coordinates; the means differ by "
         f"{max(gaps):.1f} points at most, in any figure and at any dimension."
     ]
+
+
+def _comparable(ours: Sequence[Record], theirs: Sequence[Record]) -> bool:
+    """Whether two arms have the same seeds and learning rates."""
+
+    def of(records: Sequence[Record]) -> set[tuple[object, ...]]:
+        rates = ("learning_rate", "head_lr", "node_lr")
+        settings = (
+            r.run.settings["options"] if isinstance(r.run, Trial) else r.run.to_json()
+            for r in records
+        )
+        return {
+            (record.run.seed, *(some.get(rate) for rate in rates))
+            for record, some in zip(records, settings, strict=True)
+        }
+
+    return bool(theirs) and of(ours) == of(theirs)
 
 
 def _draw(arms: Arms, kinds: Sequence[Quantity], path: Path) -> None:
