@@ -7,18 +7,15 @@ Leaves in the folder: the model (``config.json``, ``model.safetensors``, tokeniz
 :func:`train`; the first one alone writes, evaluates and speaks.
 """
 
-import errno
 import json
 import os
-import shutil
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 
 from hyperlm import __version__
 from hyperlm.card import data_name, model_card
@@ -26,12 +23,14 @@ from hyperlm.checkpoints import cut_log, last_checkpoint, step_of
 from hyperlm.classifier import Classifier
 from hyperlm.classifier_text import TextClassifier
 from hyperlm.data import SPLITS, DataBundle, check_trainable, load_data
-from hyperlm.errors import DataError, OptionError, OutputError
+from hyperlm.errors import OptionError
 from hyperlm.heads import HyperbolicHead
 from hyperlm.lm import HierarchicalLM
 from hyperlm.lm.decoder import HierarchicalDecoder
 from hyperlm.lm.layer_choice import measured_layers
 from hyperlm.options import TrainingOptions
+from hyperlm.run_resume import check_same_data, stored_options
+from hyperlm.run_space import check_space, explained_failure
 from hyperlm.runfolder import RECORD, RunFolder, filling, read_record, replacing, write_json
 from hyperlm.taxonomy import Taxonomy
 from hyperlm.training import fit, resolve_precision, set_seed
@@ -41,7 +40,6 @@ __all__ = ["build_model", "draw_labels", "layers_measured", "load_run_data", "tr
 
 Model = HierarchicalLM | HierarchicalDecoder
 LOG = "train_log.jsonl"
-_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 def train(
@@ -78,7 +76,7 @@ def train(
     chief = int(os.environ.get("RANK", "0")) == 0
     if resume:
         record = read_record(folder.path)
-        options = _stored_options(options, record, folder.shown)
+        options = stored_options(options, record, folder.shown)
         merge = merge or bool(record.get("merge"))
         if record["status"] == "finished":
             if chief:
@@ -99,13 +97,13 @@ def train(
     bundle = load_run_data(options)
     check_trainable(bundle)
     if record is not None:
-        _check_same_data(bundle, record, folder.shown)
+        check_same_data(bundle, record, folder.shown)
     if record is None and (layers := layers_measured(options, bundle)) is not None:
         # Named from here on: what is stored repeats the run on a machine without the sweep.
         options = replace(options, layers=",".join(map(str, layers)))
     model = build_model(options, bundle, progress=progress)
     if chief:
-        _check_space(model, folder, options)
+        check_space(model, folder, options)
         record = _begin(folder, options, bundle, merge, record)
     # Asked of resumed runs alone: a checkpoint may belong to the run that is being replaced.
     resume_from = resume and folder.has_checkpoint
@@ -121,7 +119,7 @@ def train(
         if chief and record is not None:
             _finish(folder, model, bundle, options, record, merge=merge, output=output)
     except BaseException as error:
-        explained = _explained(error, model, folder)
+        explained = explained_failure(error, model, folder)
         # A stop by hand leaves the folder for --resume, unless a finished run waits behind it.
         lost = not isinstance(error, KeyboardInterrupt) or (record or {}).get("replaces")
         if chief and lost and not resume and not folder.has_checkpoint:
@@ -239,51 +237,6 @@ def draw_labels(what: HierarchicalLM | Taxonomy, path: Path, *, title: str | Non
         figure.savefig(temporary, format=path.suffix.lstrip(".").lower(), dpi=150)
 
 
-def _stored_options(
-    given: TrainingOptions | None, record: dict[str, Any], folder: Path
-) -> TrainingOptions:
-    stored = TrainingOptions.from_json(record["options"], path=folder / RECORD)
-    if given is not None and given.layers == "auto":
-        given = replace(given, layers=stored.layers)  # whatever the run took
-    if given is None or given == stored.resolved():
-        return stored
-    differ = [
-        f"--{f.name.replace('_', '-')} {getattr(given, f.name)} (the run has "
-        f"{getattr(stored, f.name)})"
-        for f in fields(given)
-        if getattr(given, f.name) != getattr(stored, f.name)
-    ]
-    raise OptionError(
-        f"--resume continues {folder} with the options it was started with, but was given "
-        f"{', '.join(differ)}. Leave them out, or start another run in another --output."
-    )
-
-
-def _differences(source: dict[str, Any], other: dict[str, Any]) -> list[str]:
-    """What two source records disagree on, in words."""
-    differ = []
-    for split in sorted({*source.get("files", {}), *other.get("files", {})}):
-        old, new = (record.get("files", {}).get(split, {}) for record in (source, other))
-        if old.get("sha256") != new.get("sha256"):
-            differ.append(f"the {split} file {new.get('file') or old.get('file')}")
-    for key, name in (("rows", "the number of rows"), ("columns", "the columns"), ("cuts", "cuts")):
-        if not differ and source.get(key) != other.get(key):
-            differ.append(name)
-    return differ
-
-
-def _check_same_data(bundle: DataBundle, record: dict[str, Any], folder: Path) -> None:
-    # Through JSON, which turns tuples into lists as the stored record did.
-    differ = _differences(record["data"], json.loads(json.dumps(bundle.source)))
-    if not differ and record["taxonomy"] != bundle.taxonomy.fingerprint:
-        differ = ["the taxonomy"]
-    if differ:
-        raise DataError(
-            f"--resume: the data is not what {folder} was started with: {', '.join(differ)} "
-            "changed. Bring the old data back, or start another run in another --output."
-        )
-
-
 def _begin(
     folder: RunFolder,
     options: TrainingOptions,
@@ -356,69 +309,3 @@ def _finish(
 
 def _metrics(folder: Path) -> dict[str, Any]:
     return dict(json.loads((folder / "metrics.json").read_text(encoding="utf-8")))
-
-
-def _space_needed(model: Model, checkpoints: int) -> int:
-    """Bytes of the model and some checkpoints, each with weights and Adam's two moments."""
-    weights = sum(p.numel() * p.element_size() for p in model.parameters())
-    moments = 2 * sum(p.numel() * p.element_size() for p in model.parameters() if p.requires_grad)
-    return weights + checkpoints * (weights + moments)
-
-
-def _check_space(model: Model, folder: RunFolder, options: TrainingOptions) -> None:
-    """Refuse at once what would fail after the first epoch."""
-    there = next(p for p in (folder.path, *folder.path.parents) if p.exists())
-    needed, free = _space_needed(model, min(2, options.epochs)), shutil.disk_usage(there).free
-    if folder.has_checkpoint:
-        needed = _space_needed(model, 0)
-    if free < needed:
-        raise OutputError(
-            f"{folder.shown}: the run needs about {_size(needed)} of disk space, {_size(free)} "
-            "are free. Free some, or choose an --output on another disk."
-        )
-
-
-def _explained(error: BaseException, model: Model, folder: RunFolder) -> Exception | None:
-    """A full disk or memory in the user's terms; ``None`` for any other error."""
-    if isinstance(error, torch.OutOfMemoryError):
-        return OptionError(
-            f"The memory of the GPU is full ({str(error).splitlines()[0]}). Use a smaller "
-            "--batch-size (with --accumulate for the same sum), a smaller --max-length, "
-            "--gradient-checkpointing, --lora or --freeze."
-        )
-    full = False
-    cause: BaseException | None = error
-    while cause is not None and not full:  # what failed first may hide behind what came of it
-        full = _says_full(cause)
-        cause = cause.__cause__ or cause.__context__
-    if not full:
-        return None
-    onwards = (
-        "continue from the last checkpoint with --resume"
-        if folder.has_checkpoint
-        else "start again; there was no checkpoint yet"
-    )
-    return OutputError(
-        f"{folder.shown}: no space left on the disk while saving. Writing a checkpoint beside "
-        f"those kept takes about {_size(_space_needed(model, 3))} in all: free some, then "
-        f"{onwards}."
-    )
-
-
-def _says_full(error: BaseException) -> bool:
-    if isinstance(error, OSError):
-        return error.errno in _FULL
-    # safetensors and torch have errors of their own; the last is what a writer says at its end,
-    # after a write that fell short.
-    signs = ("No space left", "os error 28", "PytorchStreamWriter failed", "unexpected pos ")
-    return isinstance(error, SafetensorError | RuntimeError) and any(
-        sign in str(error) for sign in signs
-    )
-
-
-def _size(count: float) -> str:
-    for unit in ("B", "kB", "MB", "GB"):
-        if count < 1000 or unit == "GB":
-            break
-        count /= 1000
-    return f"{count:.0f} {unit}" if count >= 10 else f"{count:.1f} {unit}"

@@ -1,4 +1,4 @@
-"""Tiny backbones of every architecture for joined models."""
+"""Tiny backbones of every architecture, made once for all tests that ask."""
 
 import pytest
 from tiny_models import save_backbone

@@ -10,7 +10,7 @@ import os
 import pytest
 import torch
 import transformers
-from tiny_models import ARCHITECTURES, DECODERS, ENCODERS, LAYERS, save_backbone
+from tiny_models import ARCHITECTURES, DECODERS, ENCODERS, LAYERS
 
 from hyperlm import HierarchicalLM
 from hyperlm.errors import ModelError, OptionError
@@ -20,6 +20,8 @@ from hyperlm.manifolds import ManifoldParameter
 from hyperlm.optim import build_optimizer
 from hyperlm.taxonomy import Taxonomy
 
+pytest_plugins = ["backbone_fixtures"]
+
 TEXTS = ["owl0 word3 animal1", "carp2", "word1 word2 word3 mint0 herb1 plant2 word4 word5 word6"]
 
 
@@ -27,25 +29,11 @@ def tree() -> Taxonomy:
     return Taxonomy.from_paths([(a, a + b, a + b + c) for a in "xy" for b in "12" for c in "pq"])
 
 
-@pytest.fixture(scope="session")
-def backbone(tmp_path_factory):
-    """Function from the name of an architecture to a folder with a tiny model of it."""
-    made = {}
-
-    def folder(architecture):
-        if architecture not in made:
-            path = tmp_path_factory.mktemp(architecture.replace("-", "_"))
-            made[architecture] = save_backbone(architecture, path)
-        return str(made[architecture])
-
-    return folder
-
-
 @pytest.fixture(params=ARCHITECTURES)
-def model(request, backbone):
+def model(request, backbone_of):
     """A model with two taps, the lower one not the last layer."""
     return HierarchicalLM.from_backbone(
-        backbone(request.param), tree(), layers="1,2,3", head={"dim": 4}, max_length=32
+        backbone_of(request.param), tree(), layers="1,2,3", head={"dim": 4}, max_length=32
     ).eval()
 
 
@@ -107,9 +95,9 @@ def test_taps_are_what_the_blocks_of_their_layers_give(model):
 
 
 @pytest.mark.parametrize("architecture", ["bert", "llama"])
-def test_states_that_are_not_tapped_are_not_kept(architecture, backbone):
+def test_states_that_are_not_tapped_are_not_kept(architecture, backbone_of):
     model = HierarchicalLM.from_backbone(
-        backbone(architecture), tree(), layers="2,3,3", head={"dim": 4}
+        backbone_of(architecture), tree(), layers="2,3,3", head={"dim": 4}
     )
     seen = []
     model.backbone.register_forward_hook(lambda _m, _a, out: seen.append(out.hidden_states))
@@ -118,8 +106,8 @@ def test_states_that_are_not_tapped_are_not_kept(architecture, backbone):
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_pooling_follows_the_architecture(architecture, backbone):
-    config = transformers.AutoConfig.from_pretrained(backbone(architecture))
+def test_pooling_follows_the_architecture(architecture, backbone_of):
+    config = transformers.AutoConfig.from_pretrained(backbone_of(architecture))
     assert pooling_for(config) == ("mean" if architecture in ENCODERS else "last")
     assert num_layers(config) == LAYERS
     assert set(ENCODERS) | set(DECODERS) == set(ARCHITECTURES)
@@ -127,9 +115,9 @@ def test_pooling_follows_the_architecture(architecture, backbone):
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_saved_and_loaded_gives_identical_logits_and_points_on_a_manifold(
-    architecture, backbone, tmp_path
+    architecture, backbone_of, tmp_path
 ):
-    model = HierarchicalLM.from_backbone(backbone(architecture), tree(), head={"dim": 4}).eval()
+    model = HierarchicalLM.from_backbone(backbone_of(architecture), tree(), head={"dim": 4}).eval()
     model.save_pretrained(tmp_path)
     assert not list(tmp_path.glob("*.bin"))
     loaded = HierarchicalLM.from_pretrained(tmp_path).eval()
@@ -142,12 +130,12 @@ def test_saved_and_loaded_gives_identical_logits_and_points_on_a_manifold(
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_adapters_train_alone_save_load_and_merge(architecture, backbone, tmp_path):
+def test_adapters_train_alone_save_load_and_merge(architecture, backbone_of, tmp_path):
     model = HierarchicalLM.from_backbone(
-        backbone(architecture), tree(), head={"dim": 4}, lora={"rank": 2, "dropout": 0.0}
+        backbone_of(architecture), tree(), head={"dim": 4}, lora={"rank": 2, "dropout": 0.0}
     )
     batch = encoded(model)
-    plain = HierarchicalLM.from_backbone(backbone(architecture), tree(), head={"dim": 4}).eval()
+    plain = HierarchicalLM.from_backbone(backbone_of(architecture), tree(), head={"dim": 4}).eval()
     model.eval()
     with torch.inference_mode():  # an untrained adapter changes nothing
         torch.testing.assert_close(model(**batch).logits, plain(**batch).logits)
@@ -182,11 +170,11 @@ def test_adapters_train_alone_save_load_and_merge(architecture, backbone, tmp_pa
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_gradient_checkpointing_gives_the_same_gradients(architecture, backbone):
+def test_gradient_checkpointing_gives_the_same_gradients(architecture, backbone_of):
     grads = []
     for checkpointing in (False, True):
         model = HierarchicalLM.from_backbone(
-            backbone(architecture), tree(), layers="1,2,3", head={"dim": 4, "dropout": 0.0}
+            backbone_of(architecture), tree(), layers="1,2,3", head={"dim": 4, "dropout": 0.0}
         ).train()
         for module in model.modules():
             if isinstance(module, torch.nn.Dropout):
@@ -204,10 +192,10 @@ def test_gradient_checkpointing_gives_the_same_gradients(architecture, backbone)
 
 
 @pytest.mark.parametrize("architecture", ["bert", "llama"])
-def test_adapters_learn_under_gradient_checkpointing(architecture, backbone):
+def test_adapters_learn_under_gradient_checkpointing(architecture, backbone_of):
     """With frozen embeddings, careless checkpointing would cut every adapter off."""
     model = HierarchicalLM.from_backbone(
-        backbone(architecture), tree(), head={"dim": 4}, lora={"rank": 2}
+        backbone_of(architecture), tree(), head={"dim": 4}, lora={"rank": 2}
     ).train()
     model.backbone.activation_checkpointing_enable()
     model(**encoded(model), targets=torch.tensor([6, 7, 8])).loss.backward()
@@ -219,8 +207,10 @@ def test_adapters_learn_under_gradient_checkpointing(architecture, backbone):
 
 @pytest.mark.parametrize("architecture", ["bert", "llama"])
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_a_half_precision_load_keeps_the_head_in_float32(architecture, dtype, backbone, tmp_path):
-    model = HierarchicalLM.from_backbone(backbone(architecture), tree(), head={"dim": 4}).eval()
+def test_a_half_precision_load_keeps_the_head_in_float32(
+    architecture, dtype, backbone_of, tmp_path
+):
+    model = HierarchicalLM.from_backbone(backbone_of(architecture), tree(), head={"dim": 4}).eval()
     model.save_pretrained(tmp_path)
     half = HierarchicalLM.from_pretrained(tmp_path, dtype=dtype).eval()
     assert {p.dtype for p in half.head.parameters()} == {torch.float32}
@@ -296,15 +286,15 @@ def test_a_backbone_that_is_nowhere_is_refused_with_the_ways_to_get_it(monkeypat
         load_backbone("minilm")
 
 
-def test_a_missing_padding_token_is_taken_from_the_end_of_text(tmp_path, backbone):
-    tokenizer = transformers.AutoTokenizer.from_pretrained(backbone("gpt2"))
+def test_a_missing_padding_token_is_taken_from_the_end_of_text(tmp_path, backbone_of):
+    tokenizer = transformers.AutoTokenizer.from_pretrained(backbone_of("gpt2"))
     raw = tokenizer.backend_tokenizer
 
     def saved(folder, **special):
         transformers.PreTrainedTokenizerFast(tokenizer_object=raw, **special).save_pretrained(
             folder
         )
-        transformers.AutoConfig.from_pretrained(backbone("gpt2")).save_pretrained(folder)
+        transformers.AutoConfig.from_pretrained(backbone_of("gpt2")).save_pretrained(folder)
         return str(folder)
 
     made = load_tokenizer(saved(tmp_path / "a", eos_token="[SEP]"))
@@ -313,18 +303,20 @@ def test_a_missing_padding_token_is_taken_from_the_end_of_text(tmp_path, backbon
         load_tokenizer(saved(tmp_path / "b"))
 
 
-def test_a_text_longer_than_the_backbone_reads_is_refused_at_the_start(backbone):
+def test_a_text_longer_than_the_backbone_reads_is_refused_at_the_start(backbone_of):
     with pytest.raises(OptionError, match=r"--max-length 131: .*reads at most 130 tokens"):
-        HierarchicalLM.from_backbone(backbone("bert"), tree(), max_length=131)
+        HierarchicalLM.from_backbone(backbone_of("bert"), tree(), max_length=131)
 
 
 @pytest.mark.parametrize("architecture", ["roberta"])
-def test_positions_that_start_behind_the_padding_shorten_what_can_be_read(architecture, backbone):
+def test_positions_that_start_behind_the_padding_shorten_what_can_be_read(
+    architecture, backbone_of
+):
     """RoBERTa counts positions from pad + 1, so 130 positions hold 129 tokens."""
-    model = HierarchicalLM.from_backbone(backbone(architecture), tree(), max_length=129).eval()
+    model = HierarchicalLM.from_backbone(backbone_of(architecture), tree(), max_length=129).eval()
     model(torch.full((1, 129), 7))
     with pytest.raises(OptionError, match="reads at most 129 tokens"):
-        HierarchicalLM.from_backbone(backbone(architecture), tree(), max_length=130)
+        HierarchicalLM.from_backbone(backbone_of(architecture), tree(), max_length=130)
 
 
 # --- real models -----------------------------------------------------------------------------

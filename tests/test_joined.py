@@ -16,7 +16,7 @@ from hyperlm.lm.joined import expected_vector
 from hyperlm.lm.names import start_from_names
 from hyperlm.taxonomy import Taxonomy
 
-pytest_plugins = ["joined_fixtures"]
+pytest_plugins = ["backbone_fixtures"]
 
 
 def ragged() -> Taxonomy:

@@ -7,7 +7,7 @@ from tiny_models import DECODERS
 
 from hyperlm.optim import build_optimizer
 
-pytest_plugins = ["joined_fixtures"]
+pytest_plugins = ["backbone_fixtures"]
 
 
 @pytest.mark.parametrize("head", HEADS, ids=named)

@@ -14,7 +14,7 @@ from hyperlm.errors import HyperlmError, OptionError
 from hyperlm.options import TrainingOptions
 from hyperlm.run import build_model, train
 
-pytest_plugins = ["joined_fixtures"]
+pytest_plugins = ["backbone_fixtures"]
 
 
 def options(data, folder, **changes):

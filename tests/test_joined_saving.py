@@ -15,7 +15,7 @@ from hyperlm.lm.loading import load_model
 from hyperlm.options import TrainingOptions
 from hyperlm.taxonomy import Taxonomy
 
-pytest_plugins = ["joined_fixtures"]
+pytest_plugins = ["backbone_fixtures"]
 
 
 # --- saving and loading --------------------------------------------------------------------------

@@ -2,8 +2,8 @@
 
 Enters: heads as :func:`hyperlm.heads.build_head` makes them, of equal shape, that differ in seed
 and learning rates. Leaves: the same heads, trained, as if each had been trained alone (see
-:mod:`.alone`): own order of texts, own dropout, own clipping, own learning rates. A step on small
-arrays costs mostly calls, so that R heads together cost far less than R times one.
+:func:`~.fitting.fit_alone`): own order of texts, own dropout, own clipping, own learning rates. A
+step on small arrays costs mostly calls, so that R heads together cost far less than R times one.
 
 Shapes: ``R`` heads, ``B`` texts, ``D`` features, ``d`` dimensions, ``N`` nodes.
 
@@ -53,7 +53,6 @@ class StackedHeads:
             self.points = ManifoldParameter(table.detach(), manifold=first.storage())
         cuts = first.cuts(torch.device("cpu"))
         self._cuts = cuts
-        # Heads of trees are trained by plain cross-entropies, which torch has fused.
         # Heads of trees are trained by plain cross-entropies, which torch has fused.
         self._fused = first.loss_kind == "level" and self.taxonomy.is_tree
         self._sizes = [part.stop - part.start for part in first.level_slices]

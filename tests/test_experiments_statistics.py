@@ -1,0 +1,196 @@
+"""Intervals, tests, verdicts and sets with a promise, against scipy and counts by hand."""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from experiment_data import BASE, TREE, features, head_of, record
+from scipy import stats
+
+from hyperlm.errors import OptionError
+from hyperlm.experiments import (
+    arms,
+    calibration,
+    compare_geometries,
+    conformal,
+)
+from hyperlm.experiments.features import Split
+from hyperlm.experiments.markdown import gathered
+from hyperlm.experiments.measure import measure, node_logits
+from hyperlm.experiments.quantities import quantities
+from hyperlm.experiments.results import ResultsFile
+from hyperlm.experiments.statistics import Difference, compare, holm, mean_interval, verdict
+
+# -- statistics ---------------------------------------------------------------------------------
+
+
+def test_intervals_and_paired_tests_are_those_of_scipy():
+    random = np.random.default_rng(0)
+    a, b = random.normal(1.0, 1.0, 6), random.normal(0.5, 1.0, 6)
+    at = mean_interval(a)
+    low, high = stats.t.interval(0.95, 5, loc=a.mean(), scale=stats.sem(a))
+    assert (at.low, at.high) == pytest.approx((low, high))
+    texts_a, texts_b = random.random((6, 50)), random.random((6, 50))
+    got = compare(a, b, first_texts=texts_a, second_texts=texts_b)
+    assert got.p_seeds == pytest.approx(stats.ttest_rel(a, b).pvalue)
+    assert got.p_texts == pytest.approx(stats.ttest_rel(texts_a.mean(0), texts_b.mean(0)).pvalue)
+    assert got.over_seeds.mean == pytest.approx((a - b).mean())
+
+
+def test_one_seed_has_no_interval_and_equal_arms_no_difference():
+    assert math.isnan(mean_interval([1.0]).half)
+    assert verdict(compare([1.0], [2.0]), first="A", second="B").startswith("no verdict")
+    same = compare([1.0, 2.0], [1.0, 2.0])
+    assert same.p_seeds == 1.0
+    assert verdict(same, first="A", second="B") == "no difference found"
+
+
+def test_repeating_what_draws_nothing_is_no_evidence():
+    """Equal runs under five seeds are one run; only the texts can then decide."""
+    same, other = [0.8] * 5, [0.7] * 5
+    alone = compare(same, other)
+    assert np.isnan(alone.p_seeds)
+    words = verdict(alone, first="A", second="B")
+    assert words == "no verdict: nothing is drawn"
+    texts = np.array([[1, 0] * 200 + [1]]).repeat(5, 0)
+    over_texts = compare(same, other, first_texts=texts, second_texts=1 - texts)
+    assert verdict(over_texts, first="A", second="B").endswith("too few to say so")
+    assert not np.isnan(compare(same, [0.7, 0.71, 0.7, 0.7, 0.7]).p_seeds)
+
+
+def test_holm_on_a_worked_example():
+    # 3 * .01, then 2 * .02 and 1 * .04 kept from falling below it.
+    assert holm([0.04, math.nan, 0.01, 0.02]) == pytest.approx(
+        [0.04, math.nan, 0.03, 0.04], nan_ok=True
+    )
+    assert holm([0.9, 0.8]) == [1.0, 1.0]
+
+
+@pytest.mark.parametrize("higher", [True, False])
+@pytest.mark.parametrize("sign", [1, -1])
+def test_verdicts_name_the_better_arm_for_both_signs(higher, sign):
+    ahead = Difference(mean_interval(np.array([1.0, 1.1, 0.9]) * sign), 0.01, 0.02)
+    winner = "A" if (sign > 0) == higher else "B"
+    say = {"first": "A", "second": "B", "higher_is_better": higher}
+    assert verdict(ahead, **say) == f"{winner} is better"
+    assert verdict(ahead, **say, p_seeds=0.06) == "no difference found"
+    few = verdict(ahead, **say, p_texts=0.2)
+    assert few == f"{winner} is ahead over seeds, but the texts are too few to say so"
+    unknown = Difference(ahead.over_seeds, 0.01, None)
+    assert verdict(unknown, **say) == f"{winner} is better"
+
+
+def test_equal_verdicts_share_a_sentence():
+    up = Difference(mean_interval([2.0, 2.2]), 0.01, None)
+    flat = Difference(mean_interval([-0.1, 0.1]), 0.9, None)
+    found = [(4, up, "A is better"), (8, up, "A is better"), (64, flat, "no difference found")]
+    accuracy = quantities(2)[0]
+    assert gathered(found, accuracy) == (
+        "A is better at d = 4 (+2.1), 8 (+2.1); no difference found at d = 64 (+0.0)."
+    )
+
+
+def test_the_best_rates_have_the_best_mean_on_val():
+    tried = []
+    for rate, figures in ((1e-3, (0.5, 0.9)), (1e-2, (0.8, 0.7)), (1e-1, (0.1, 0.1))):
+        for seed, path in enumerate(figures):
+            one = record(seed, path=path)
+            tried.append(replace(one, run=replace(one.run, node_lr=rate)))
+    found = arms.best(tried)
+    assert (found.head_lr, found.node_lr) == (tried[0].run.head_lr, 1e-2)
+
+
+def test_of_several_measured_rates_those_preferred_on_val_are_reported(tmp_path):
+    results = ResultsFile(tmp_path / "results.jsonl")
+    for rate, path in ((1e-3, 0.4), (1e-2, 0.6), (1e-1, 0.9)):
+        for seed, stage in ((100, "tune"), (0, "measure")):
+            one = record(seed, stage=stage, path=path)
+            # The best of all was tried, but never measured.
+            if rate < 0.1 or stage == "tune":
+                results.append([replace(one, run=replace(one.run, node_lr=rate))])
+    (found,) = compare_geometries.arms_of(results, "made up").values()
+    assert [(r.run.node_lr, r.run.seed) for r in found] == [(1e-2, 0)]
+
+
+def test_dimensions_of_one_question_are_adjusted_together():
+    found = {}
+    for dim in (4, 8):
+        for arm, plus in (("poincare", 0.1), ("linear", 0.0)):
+            found[arm, dim] = [
+                record(s, arm=arm, dim=dim, path=0.5 + plus + 0.001 * s * (1 + plus))
+                for s in range(4)
+            ]
+    path = next(kind for kind in quantities(2) if kind.name == "path")
+    # The texts of these records are alike, whatever the figure says.
+    answers = compare_geometries.question(found, path, "poincare", "linear")
+    assert [dim for dim, _, _ in answers] == [4, 8]
+    assert all(d.over_seeds.mean == pytest.approx(10, abs=0.1) for _, d, _ in answers)
+    assert {words for _, _, words in answers} == {
+        "poincare is ahead over seeds, but the texts are too few to say so"
+    }
+
+
+# -- sets with a promise ------------------------------------------------------------------------
+
+
+def test_scores_and_sets_on_a_worked_example():
+    posterior = np.array([[0.5, 0.3, 0.2], [0.1, 0.2, 0.7]])
+    assert conformal.gold_scores(posterior, [0, 1]) == pytest.approx([0.5, 0.8])
+    assert conformal.set_sizes(posterior, 0.75).tolist() == [2, 1]
+    assert conformal.set_sizes(posterior, 0.0).tolist() == [1, 1]
+    assert conformal.set_sizes(posterior, math.inf).tolist() == [3, 3]
+
+
+def test_the_limit_is_the_quantile_that_leaves_room_for_the_new_text():
+    scores = np.arange(1, 20) / 20  # 19 texts: the new one is the 20th
+    assert conformal.quantile(scores, 0.9) == pytest.approx(18 / 20)
+    assert conformal.quantile(scores[:5], 0.9) == math.inf
+    with pytest.raises(OptionError, match="coverage"):
+        conformal.quantile(scores, 1.0)
+
+
+@pytest.mark.parametrize("temperature", [0.3, 1.0, 3.0])
+def test_the_promise_is_kept_however_wrong_the_probabilities_are(temperature):
+    """Labels drawn from one distribution, probabilities flattened or sharpened: still covered."""
+    random = np.random.default_rng(0)
+    logits = 2 * random.normal(size=(600, len(TREE.terminals)))
+    true = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    labels = np.array([random.choice(len(row), p=row) for row in true])
+    wrong = np.exp(logits * temperature)
+    wrong /= wrong.sum(1, keepdims=True)
+    gold = [np.array([TREE.terminals[label]]) for label in labels]
+    found = conformal.check_coverage(wrong, gold, TREE, coverage=0.9, repeats=50)
+    assert 0.89 <= found["coverage"] <= 0.93  # kept, and not by sets of everything
+    assert 1 <= found["size"] <= len(TREE.terminals)
+    assert found["texts"] == 600
+    assert 0 <= found["depth"] <= 1
+
+
+def test_the_answer_for_a_set_is_its_lowest_common_ancestor():
+    column = {TREE.name(int(node)): at for at, node in enumerate(TREE.terminals)}
+    shared = [
+        conformal._shared(TREE, np.array([column[name] for name in names]))
+        for names in (("x",), ("x", "y"), ("x", "y", "z"), ("c", "c"))
+    ]
+    assert shared == [1.0, 0.5, 0.0, 1.0]
+
+
+def test_calibration_figures_are_those_of_a_hand_count():
+    x, ends = features(TREE)
+    split = Split(x, [np.array([int(end)]) for end in ends], ends)
+    logits = node_logits(head_of(BASE, TREE), x)
+    figures = calibration.calibration_figures(
+        {"val": logits, "test": logits}, TREE, {"val": split, "test": split}, "level"
+    )
+    whole = figures["selective"][0]
+    assert (whole["threshold"], whole["answered"], whole["whole"], whole["depth"]) == (0, 1, 1, 1)
+    accuracy = measure(logits, TREE, split, loss="level", few=np.zeros(len(x), bool))
+    assert whole["accuracy"] == pytest.approx(accuracy["path_accuracy"])
+    given = [step["depth"] for step in figures["selective"]]
+    assert given == sorted(given, reverse=True)
+    for level, bins in enumerate(figures["reliability"]):
+        counts, sure, hits = np.array(bins).T
+        gap = float((counts * np.abs(sure - hits)).sum() / counts.sum())
+        if level == 0:  # deeper, texts whose gold path has ended are asked here and not there
+            assert gap == pytest.approx(accuracy["levels"][level]["ece"], abs=1e-6)
