@@ -1,4 +1,4 @@
-"""Errors that explain themselves.
+"""Errors and warnings that explain themselves.
 
 Every message says what arrived, what was allowed and what to do next. Each class also derives from
 the builtin a caller would expect, so ``except ValueError`` keeps working.
@@ -8,6 +8,7 @@ __all__ = [
     "CurvatureWarning",
     "DataError",
     "HyperlmError",
+    "HyperlmWarning",
     "ModelError",
     "OffManifoldError",
     "OptionError",
@@ -44,5 +45,9 @@ class OutputError(HyperlmError, OSError):
     """An output folder or file cannot be written, or exists already."""
 
 
-class CurvatureWarning(UserWarning):
+class HyperlmWarning(UserWarning):
+    """Base of all warnings; the command prints them as one line."""
+
+
+class CurvatureWarning(HyperlmWarning):
     """A learned curvature sits on one of its bounds: the data does not hold it."""

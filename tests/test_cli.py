@@ -6,6 +6,7 @@ import json
 import shlex
 import subprocess
 import sys
+import warnings
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from cli_words import Command
 
 import hyperlm
 from hyperlm.cli.train import train
-from hyperlm.errors import DataError, OutputError
+from hyperlm.errors import CurvatureWarning, DataError, OutputError
 from hyperlm.options import TrainingOptions
 from hyperlm.taxonomy import Taxonomy
 
@@ -166,6 +167,24 @@ def test_errors_are_lines_and_tracebacks_only_with_debug(
     debug = command("train", "--debug")
     assert debug.exit_code == 1
     assert "Traceback" in debug.stderr
+
+
+@pytest.mark.filterwarnings("default")
+def test_own_warnings_are_lines_and_foreign_ones_go_the_usual_way(
+    command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def warn(*_: Any, **__: Any) -> None:
+        warnings.warn("the data does not hold it.", CurvatureWarning, stacklevel=2)
+        warnings.warn("changes soon.", DeprecationWarning, stacklevel=2)
+        raise DataError("bad row")
+
+    monkeypatch.setattr(TRAIN, "run_and_show", warn)
+    before = warnings.showwarning
+    with pytest.warns(DeprecationWarning, match="changes soon") as foreign:
+        result = command("train")
+    assert result.stderr.splitlines() == ["Warning: the data does not hold it.", "Error: bad row"]
+    assert [str(warning.message) for warning in foreign] == ["changes soon."]
+    assert warnings.showwarning is before
 
 
 def test_ctrl_c_anywhere_is_130(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:

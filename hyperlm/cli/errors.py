@@ -1,14 +1,16 @@
-"""How errors leave the command: explained on standard error, without a traceback."""
+"""How errors and warnings leave the command: explained on standard error, without code."""
 
 import os
 import sys
 import traceback
+import warnings
+from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
-from hyperlm.errors import HyperlmError
+from hyperlm.errors import HyperlmError, HyperlmWarning
 
 __all__ = ["Commands", "Debug", "say"]
 
@@ -38,12 +40,26 @@ Debug = Annotated[
 ]
 
 
+def _warner(usual: Callable[..., None]) -> Callable[..., None]:
+    """``warnings.showwarning`` for the command; other libraries' warnings go the usual way."""
+
+    def show(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
+        if issubclass(category, HyperlmWarning):
+            say(f"Warning: {message}")
+        else:
+            usual(message, category, *where, **more)
+
+    return show
+
+
 class Commands(TyperGroup):
     """The group of sub-commands; errors of all of them end here."""
 
     def invoke(self, ctx: Any) -> Any:
         try:
-            return super().invoke(ctx)
+            with warnings.catch_warnings():
+                warnings.showwarning = _warner(warnings.showwarning)
+                return super().invoke(ctx)
         except HyperlmError as error:
             self._explain(ctx, f"Error: {error}")
         except KeyboardInterrupt:

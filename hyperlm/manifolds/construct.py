@@ -20,7 +20,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hyperlm.errors import OptionError
+from hyperlm.errors import HyperlmWarning, OptionError
 from hyperlm.manifolds.spread import spread_directions
 
 __all__ = ["sarkar", "spanning_parents"]
@@ -58,6 +58,7 @@ def sarkar(taxonomy: Any, dim: int, tau: float, *, c: float = 1.0, seed: int = 0
             f"sarkar: {len(levels)} levels at tau = {tau:g} reach radius {tau * len(levels):.0f}; "
             f"float64 keeps siblings apart only to {34 / s:.0f}. "
             f"Use tau <= {34 / s / len(levels):.2g}.",
+            HyperlmWarning,
             stacklevel=2,
         )
     rank, siblings = _sibling_ranks(parent)

@@ -18,7 +18,7 @@ from functools import cached_property
 import numpy as np
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
-from hyperlm.errors import DataError, ModelError, OptionError
+from hyperlm.errors import DataError, HyperlmWarning, ModelError, OptionError
 from hyperlm.taxonomy import Taxonomy
 
 __all__ = ["Example", "SequenceFormat"]
@@ -222,6 +222,7 @@ class SequenceFormat:
                 f"{cut:,} of {total:,} texts were longer than the model takes "
                 f"({self.max_length} tokens, or what the answer leaves of its context) and lost "
                 "their beginning. Train with a larger --max-length (max_length) to keep more.",
+                HyperlmWarning,
                 stacklevel=3,
             )
 
