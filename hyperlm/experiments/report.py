@@ -16,6 +16,7 @@ from hyperlm.experiments import (
     report_layers,
     report_peers,
     report_starts,
+    report_summary,
     report_tuned,
 )
 from hyperlm.experiments.markdown import table
@@ -25,6 +26,7 @@ from hyperlm.experiments.results import Record, ResultsFile
 __all__ = ["write_report"]
 
 _SECTIONS: tuple[Callable[[ResultsFile, Path], list[str]], ...] = (
+    report_summary.section,
     report_compare.section,
     report_tuned.section,
     report_starts.section,

@@ -13,9 +13,9 @@ from hyperlm.experiments.trials import Trial
 from hyperlm.viz.curves import Panel, curves_figure
 from hyperlm.viz.save import save_figure
 
-__all__ = ["Arms", "section", "verdicts", "widest"]
+__all__ = ["PAIRS", "Arms", "section", "verdicts", "widest"]
 
-_PAIRS = (("poincare", "linear"), ("poincare", "euclidean"), ("euclidean", "linear"))
+PAIRS = (("poincare", "linear"), ("poincare", "euclidean"), ("euclidean", "linear"))
 Arms = dict[tuple[str, int], list[Record]]
 
 
@@ -110,7 +110,7 @@ def verdicts(arms: Arms, kinds: Sequence[Quantity]) -> str:
     """A table of differences per pair of arms, and a sentence for each that is more than noise."""
     there = {arm for arm, _ in arms}
     parts = []
-    for first, second in _PAIRS:
+    for first, second in PAIRS:
         if not {first, second} <= there:
             continue
         found = {kind.name: question(arms, kind, first, second) for kind in kinds}
