@@ -30,7 +30,7 @@ def section(results: ResultsFile, images: Path) -> list[str]:
         if not arms:
             continue
         kinds = known(record for records in arms.values() for record in records)
-        parts += [f"### {name}", f"`hyperlm experiment {NAME} --data {name}`"]
+        parts += [f"### {name}", f"`hyperlm experiment {NAME} --data {name}`{_cost(results, name)}"]
         parts += [widest(arms, kinds), _by_dimension(arms, kinds), _edges(arms)]
         parts += ["Differences; bold where a verdict is given:", verdicts(arms, kinds)]
         image = images / f"{NAME}-{name}.png"
@@ -52,6 +52,19 @@ def _method() -> str:
         "Grid of rates, for every other arm and dimension: projections "
         f"{listed(HEAD_RATES)}; {nodes}."
     )
+
+
+def _cost(results: ResultsFile, name: str) -> str:
+    """What training the heads of a data set took, tuning included."""
+    made = [
+        record
+        for record in results.of(experiment=NAME)
+        if record.data["name"] == name and not record.context.get("taken_over")
+    ]
+    if not made:
+        return ""
+    seconds = sum(record.context.get("cpu_seconds", record.seconds) for record in made)
+    return f" trained {len(made)} heads in {seconds / 60:.0f} minutes of CPU time."
 
 
 def widest(arms: Arms, kinds: Sequence[Quantity]) -> str:
