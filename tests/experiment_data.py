@@ -1,5 +1,6 @@
 """Synthetic features, small heads and made-up records for the tests of experiments."""
 
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -43,6 +44,14 @@ def document(taxonomy=TREE, seed=0):
     split = Split(x, [np.array([int(end)]) for end in ends], ends)
     few = np.arange(len(x)) % 3 == 0
     return measure(node_logits(head, x), taxonomy, split, loss="level", few=few)
+
+
+def pictures(document):
+    """Kinds of pictures that a report shows, each of which must be there, and no other."""
+    shown = re.findall(r"]\(images/(.+?)\)", document.read_text(encoding="utf-8"))
+    there = {path.name for path in (document.parent / "images").iterdir()}
+    assert sorted(shown) == sorted(there)
+    return {name.rpartition("-")[0] for name in there}
 
 
 def record(seed=0, arm="poincare", dim=4, path=0.5, **labels):

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from experiment_data import DAG, TREE, document, features, record
+from experiment_data import DAG, TREE, document, features, pictures, record
 from typer.testing import CliRunner
 
 from hyperlm.cli import app
@@ -157,7 +157,7 @@ def test_the_command_goes_on_where_it_stopped_and_reports(
     assert "trained 20 heads in 0 minutes" in text  # Lorentz points take over the tuning
     assert "| poincare less linear | d = 2 |" in text
     assert "| accuracy at level 3 | " in text
-    assert len(list((document.parent / "images").glob("compare-geometries-demo_like*.png"))) == 1
+    assert pictures(document) == {"compare-geometries"}
     assert not list(document.parent.glob(".*"))
 
 
@@ -173,6 +173,7 @@ def test_the_report_tells_of_starts(tmp_path):
     assert "untrained" not in text
     assert "- everywhere else: no difference found." in text
     assert "Geometry against geometry" not in text
+    assert pictures(tmp_path / "results.md") == {"starts"}
 
 
 def test_single_changes_and_calibration_are_run_and_reported(data, tmp_path, monkeypatch):
@@ -196,6 +197,7 @@ def test_single_changes_and_calibration_are_run_and_reported(data, tmp_path, mon
     assert "| c = 4 |" in text
     assert "## What probabilities are worth" in text
     assert "| linear, 0.9 |" in text
+    assert pictures(tmp_path / "results.md") == {"ablate", "calibration"}
 
 
 def test_wrong_words_are_explained(tmp_path):

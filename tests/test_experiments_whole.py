@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from experiment_data import pictures
 from hdlm_models import save_causal
 from typer.testing import CliRunner
 
@@ -106,6 +107,7 @@ def test_the_command_runs_arms_and_the_report_repeats_it(data, demo_like, tmp_pa
     text = (tmp_path / "results.md").read_text(encoding="utf-8")
     assert "--set layers=1,2,3 --set rank=2" in text
     assert "| points (1,2,3) | 2 |" in text
+    assert pictures(tmp_path / "results.md") == {"answers"}
 
 
 def test_settings_an_experiment_does_not_have_are_refused(tmp_path):

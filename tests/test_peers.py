@@ -35,7 +35,6 @@ from hyperlm.experiments.settings import HeadRun
 from hyperlm.experiments.trials import Trial
 from hyperlm.metrics import evaluate_predictions
 from hyperlm.taxonomy import Taxonomy
-from hyperlm.viz.scatter import scatter_figure
 
 TREE = Taxonomy.from_paths(
     [("a", "x", "p"), ("a", "x", "q"), ("a", "y", "r"), ("b", "x", "p"), ("b", "z", "s")]
@@ -388,21 +387,6 @@ def test_the_report_adds_the_features_and_draws(frozen, asked, tmp_path):
     assert level["path_consistency"] < 1
     image = tmp_path / f"peers-{frozen.name}.png"
     assert image.read_bytes().startswith(b"\x89PNG")
-
-
-def test_a_scatter_refuses_what_has_no_place():
-    with pytest.raises(OptionError, match="at least one point"):
-        scatter_figure({}, x_label="x", y_label="y")
-    with pytest.raises(OptionError, match="a: x is 0"):
-        scatter_figure({"a": (0.0, 1.0, 1.0, 1.0)}, x_label="x", y_label="y")
-    nan = float("nan")
-    drawn = scatter_figure(
-        {"a": (1.0, 2.0, nan, nan), "b": (9.0, 3.0, 2.5, 3.5)}, x_label="x", y_label="y"
-    )
-    axes = drawn.axes[0]
-    assert axes.get_xscale() == "log"
-    assert {"1", "10"} <= {tick.get_text() for tick in axes.get_xticklabels()}
-    assert [text.get_text() for text in drawn.legends[0].get_texts()] == ["a", "b"]
 
 
 def test_equals_on_val_are_told_apart_by_macro_f1_and_a_changed_grid_is_followed(tmp_path):

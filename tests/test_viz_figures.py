@@ -2,7 +2,6 @@
 
 import itertools
 import math
-import os
 from dataclasses import replace
 
 import matplotlib
@@ -17,9 +16,7 @@ from hyperlm.manifolds.cones import exterior_angle, half_aperture, polar_half_ap
 from hyperlm.taxonomy import Taxonomy
 from hyperlm.viz import (
     FIGURES,
-    Panel,
     confusion_figure,
-    curves_figure,
     distances_figure,
     draw_figure,
     layer_sweep_figure,
@@ -356,21 +353,3 @@ def test_sweeps_that_cannot_be_read(text, reason, tmp_path):
         layer_sweep_figure({})
     with pytest.raises(OptionError, match="one or more finite numbers"):
         layer_sweep_figure({"a": {1: [math.nan]}})
-
-
-def test_curves_share_colours_by_name():
-    line = [(8, 0.5, 0.4, 0.6), (128, 0.7, 0.7, 0.7), (32, 0.6, 0.5, 0.7)]
-    panels = [Panel("one", "per cent", {"a": line, "b": line}), Panel("two", "edges", {"b": line})]
-    first, second = curves_figure(panels, x_label="dimension", notes=["note"]).axes
-    assert first.lines[1].get_color() == second.lines[0].get_color() != first.lines[0].get_color()
-    np.testing.assert_array_equal(first.lines[0].get_xdata(), [8, 32, 128])
-    assert first.get_xscale() == "log"
-    with pytest.raises(OptionError, match="every panel at least one series"):
-        curves_figure([Panel("empty", "", {})], x_label="d")
-
-
-def test_no_temporary_file_is_left(tmp_path):
-    save_figure(
-        curves_figure([Panel("", "", {"a": [(1, 2, 1, 3)]})], x_label="x"), tmp_path / "a.png"
-    )
-    assert os.listdir(tmp_path) == ["a.png"]

@@ -6,10 +6,12 @@ from pathlib import Path
 import numpy as np
 
 from hyperlm.experiments.answers import NAME, arms_of, budget
-from hyperlm.experiments.markdown import spread, table
+from hyperlm.experiments.markdown import figure, spread, table
 from hyperlm.experiments.quantities import Quantity, interval, known
 from hyperlm.experiments.results import Record, ResultsFile
 from hyperlm.experiments.verdicts import against
+from hyperlm.viz.intervals import Lines, intervals_figure
+from hyperlm.viz.save import save_figure
 
 __all__ = ["section"]
 
@@ -34,6 +36,9 @@ def section(results: ResultsFile, images: Path) -> list[str]:
         parts += [f"### {name}", _budget(first, name), _table(arms, kinds)]
         if sentences := against(arms, _BASE, kinds):
             parts += [f"Against {_BASE}, paired:", *sentences]
+        image = images / f"{NAME}-{name}.png"
+        _draw(arms, kinds, image)
+        parts.append(figure(image.name, f"Accuracy by kind of answer on {name}"))
     if not parts:
         return []
     return [
@@ -46,6 +51,17 @@ def section(results: ResultsFile, images: Path) -> list[str]:
         "tuned. `hyperlm experiment answers`",
         *parts,
     ]
+
+
+def _draw(arms: dict[str, list[Record]], kinds: list[Quantity], path: Path) -> None:
+    """A panel for each accuracy."""
+    panels: dict[str, Lines] = {}
+    for kind in kinds:
+        if kind.name.startswith("L") or kind.name == "macro-F1":
+            found = {arm: interval(records, kind, "test") for arm, records in arms.items()}
+            panels[kind.title] = {arm: (at.mean, at.low, at.high) for arm, at in found.items()}
+    notes = ["Bars: 95 % interval over seeds, where there are several."]
+    save_figure(intervals_figure(panels, x_label="percent", notes=notes), path)
 
 
 def _budget(record: Record, name: str) -> str:

@@ -1,17 +1,23 @@
 """The section of the report on probabilities: reliability, early stops, conformal sets."""
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from hyperlm.experiments.calibration import NAME, arms_of
-from hyperlm.experiments.markdown import spread, table
+from hyperlm.experiments.calibration import BINS, NAME, arms_of
+from hyperlm.experiments.markdown import figure, spread, table
 from hyperlm.experiments.quantities import Quantity, interval
 from hyperlm.experiments.results import Record, ResultsFile
+from hyperlm.experiments.statistics import mean_interval
+from hyperlm.viz.curves import Panel, curves_figure
+from hyperlm.viz.save import save_figure
 
 __all__ = ["section"]
+
+_LEAST = 20  # answers of a bin that is drawn
 
 
 def section(results: ResultsFile, images: Path) -> list[str]:
@@ -20,13 +26,17 @@ def section(results: ResultsFile, images: Path) -> list[str]:
     for name in dict.fromkeys(r.data["name"] for r in results.of(experiment=NAME)):
         arms = arms_of(results, name)
         if arms:
+            image = images / f"{NAME}-{name}.png"
+            _draw(arms, image)
             parts += [f"### {name}", _errors(arms), _selective(arms), _conformal(arms)]
+            parts.append(figure(image.name, f"Reliability and early stops on {name}"))
     if not parts:
         return []
     return [
         "## What probabilities are worth",
         "ECE: mean gap between the probability of an answer and how often it holds, 15 bins, per "
-        "level. Stopping: the answer ends at the deepest node whose probability is at least the "
+        f"level; the figure has the bins in which all runs together gave {_LEAST} answers or more. "
+        "Stopping: the answer ends at the deepest node whose probability is at least the "
         "threshold; *depth* is the share of the path that is given, *accuracy* how many of the "
         "given answers hold. Sets: conformal sets of paths with a promised coverage, checked on "
         "random halves of val and test together: *lowest* is the 5 % quantile over the halves, "
@@ -72,6 +82,49 @@ def _conformal(arms: dict[str, list[Record]]) -> str:
         rows.append([arm, *(_mean(found, key) for key in shares), f"{size:.2f}"])
     header = ["arm", "promised", "covered", "lowest", "single path", "depth of one answer"]
     return table([*header, "paths in a set"], rows)
+
+
+def _draw(arms: dict[str, list[Record]], path: Path) -> None:
+    """Reliability of each level, and accuracy by how much of the path is said."""
+    levels = len(next(iter(arms.values()))[0].figures["extra"]["reliability"])
+    panels = []
+    for level in range(levels):
+        series = {arm: _reliability(records, level) for arm, records in arms.items()}
+        series = {arm: points for arm, points in series.items() if points}
+        if series:
+            panels.append(
+                Panel(f"level {level + 1}", "hold, percent", series, "probability", diagonal=True)
+            )
+    stopped = {arm: _stops(records) for arm, records in arms.items()}
+    panels.append(Panel("stopping early", "hold, percent", stopped, "percent of the path said"))
+    save_figure(curves_figure(panels, x_label=""), path)
+
+
+def _reliability(records: Sequence[Record], level: int) -> list[tuple[float, float, float, float]]:
+    """Bins of all runs together: mean probability, and how many answers hold."""
+    bins: dict[int, list[list[float]]] = {}
+    for record in records:
+        for count, sure, held in record.figures["extra"]["reliability"][level]:
+            bins.setdefault(math.ceil(sure * BINS), []).append([count, sure, held])
+    points = []
+    for found in bins.values():
+        counts, sure, held = np.array(found).T
+        if counts.sum() >= _LEAST:
+            x, y = 100 * np.average([sure, held], axis=1, weights=counts)
+            points.append((float(x), float(y), float(y), float(y)))
+    return points
+
+
+def _stops(records: Sequence[Record]) -> list[tuple[float, float, float, float]]:
+    """A point for each threshold: percent of the path that is said, and how many answers hold."""
+    points = []
+    for at in zip(*(record.figures["extra"]["selective"] for record in records), strict=True):
+        held = [100 * one["accuracy"] for one in at if one["accuracy"] is not None]
+        if held:
+            found = mean_interval(held)
+            x = 100 * float(np.mean([one["depth"] for one in at]))
+            points.append((x, found.mean, found.low, found.high))
+    return points
 
 
 def _mean(found: Sequence[dict[str, Any]], key: str) -> str:

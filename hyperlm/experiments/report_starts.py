@@ -3,11 +3,13 @@
 import itertools
 from pathlib import Path
 
-from hyperlm.experiments.markdown import spread, table
+from hyperlm.experiments.markdown import figure, spread, table
 from hyperlm.experiments.quantities import interval, known
 from hyperlm.experiments.results import ResultsFile
 from hyperlm.experiments.starts import NAME, SHARES, arms_of
 from hyperlm.experiments.verdicts import against
+from hyperlm.viz.intervals import Lines, intervals_figure
+from hyperlm.viz.save import save_figure
 
 __all__ = ["section"]
 
@@ -25,6 +27,7 @@ def section(results: ResultsFile, images: Path) -> list[str]:
     names = list(dict.fromkeys(r.data["name"] for r in results.of(experiment=NAME)))
     parts: list[str] = []
     for name in names:
+        panels: dict[str, Lines] = {}
         of_data = [r for r in results.of(experiment=NAME) if r.data["name"] == name]
         dims = sorted({record.head.dim for record in of_data})
         for share, dim in itertools.product(SHARES, dims):
@@ -41,6 +44,11 @@ def section(results: ResultsFile, images: Path) -> list[str]:
                 for arm, records in arms.items()
             ]
             count = first.figures["train_texts"]
+            path = next(kind for kind in kinds if kind.name == "path")
+            at = {arm: interval(records, path, "test") for arm, records in arms.items()}
+            panels[f"{count:,} texts, d = {dim}"] = {
+                arm: (found.mean, found.low, found.high) for arm, found in at.items()
+            }
             parts += [
                 f"### {name}, {count:,} training texts, d = {dim}",
                 table(["start", *(kind.name for kind in kinds)], rows),
@@ -49,6 +57,10 @@ def section(results: ResultsFile, images: Path) -> list[str]:
                 asked = {arm: arms[arm] for arm in (base, *others) if arm in arms}
                 if base in asked and (sentences := against(asked, base, kinds)):
                     parts += [f"Against {base}, paired:", *sentences]
+        if panels:
+            image = images / f"{NAME}-{name}.png"
+            save_figure(intervals_figure(panels, x_label="whole paths, percent"), image)
+            parts.append(figure(image.name, f"Accuracy by start on {name}, with 95 % intervals"))
     if not parts:
         return []
     head = [

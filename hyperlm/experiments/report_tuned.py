@@ -1,14 +1,19 @@
 """The section of the report on geometries where the backbone was trained with the head."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from hyperlm.experiments.compare_tuned import NAME, arms_of, tries_of
-from hyperlm.experiments.markdown import spread, table
-from hyperlm.experiments.quantities import interval, known
-from hyperlm.experiments.report_compare import verdicts, widest
+from hyperlm.experiments.markdown import figure, spread, table
+from hyperlm.experiments.quantities import Quantity, interval, known
+from hyperlm.experiments.report_compare import Arms, verdicts, widest
 from hyperlm.experiments.results import ResultsFile
+from hyperlm.viz.intervals import Lines, intervals_figure
+from hyperlm.viz.save import save_figure
 
 __all__ = ["section"]
+
+_IMAGE = "compare-geometries-whole"
 
 
 def section(results: ResultsFile, images: Path) -> list[str]:
@@ -26,6 +31,7 @@ def section(results: ResultsFile, images: Path) -> list[str]:
             _tries(results, name),
             "Differences; bold where a verdict is given:",
             verdicts(arms, kinds),
+            _figure(arms, kinds, images / f"{_IMAGE}-{name}.png"),
         ]
     if not parts:
         return []
@@ -39,6 +45,19 @@ def _method() -> str:
         "the best epoch by val is kept. Of the rates of the backbone that an arm was trained at "
         "with the most seeds, it has the one that is best on val; all tries are listed."
     )
+
+
+def _figure(arms: Arms, kinds: Sequence[Quantity], path: Path) -> str:
+    """A panel for each accuracy, at every dimension that was run."""
+    shown = [kind for kind in kinds if kind.name.startswith("L") or kind.name == "macro-F1"]
+    panels: dict[str, Lines] = {}
+    for kind in shown:
+        found = {at: interval(records, kind, "test") for at, records in arms.items()}
+        panels[kind.title] = {
+            f"{arm}, d = {dim}": (one.mean, one.low, one.high) for (arm, dim), one in found.items()
+        }
+    save_figure(intervals_figure(panels, x_label="percent"), path)
+    return figure(path.name, "Accuracy by geometry where the backbone learns, 95 % intervals")
 
 
 def _tries(results: ResultsFile, name: str) -> str:

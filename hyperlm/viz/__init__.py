@@ -9,6 +9,7 @@ from hyperlm.viz.curves import Panel, curves_figure
 from hyperlm.viz.distances import distances_figure
 from hyperlm.viz.figure import label_tree_figure, run_tree_figure
 from hyperlm.viz.figures import FIGURES, draw_figure
+from hyperlm.viz.intervals import intervals_figure
 from hyperlm.viz.layout import Layout, tree_layout
 from hyperlm.viz.norms import norms_figure
 from hyperlm.viz.project import PROJECTIONS, applicable, default_projection, project
@@ -34,6 +35,7 @@ __all__ = [
     "default_projection",
     "distances_figure",
     "draw_figure",
+    "intervals_figure",
     "label_tree_figure",
     "layer_sweep_figure",
     "norms_figure",

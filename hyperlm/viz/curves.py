@@ -31,11 +31,15 @@ class Panel:
         unit: Of the vertical axis.
         series: Name -> points ``(x, middle, low, high)``, in any order; ``low = high`` draws no
             band, and points that are not finite are left out.
+        x_label: Of the horizontal axis, where it is not that of the other panels.
+        diagonal: Equal axes from 0 on, and a line where both are equal.
     """
 
     title: str
     unit: str
     series: Mapping[str, Sequence[tuple[float, float, float, float]]]
+    x_label: str = ""
+    diagonal: bool = False
 
 
 @in_style
@@ -67,8 +71,8 @@ def curves_figure(
     for number, one in enumerate(panels, start=1):
         axes = panel(fig, down, across, number)
         draw_panel(axes, one, names, colors)
-        if len(panels) - number < across:
-            axes.set_xlabel(shorten(x_label, 60), parse_math=False)
+        if one.x_label or len(panels) - number < across:
+            axes.set_xlabel(shorten(one.x_label or x_label, 60), parse_math=False)
         if number == 1:
             axes.legend(loc="best", ncols=2 if len(names) > 5 else 1)
     heading(fig, title)
@@ -90,6 +94,10 @@ def draw_panel(axes: Axes, panel: Panel, names: Sequence[str], colors: Theme) ->
         axes.plot(x, middle, color=shade, marker=marker, label=shorten(name, 28), zorder=3)
         if (high > low).any():
             axes.fill_between(x, low, high, color=shade, alpha=0.15, linewidth=0, zorder=2)
+    if panel.diagonal:
+        ends = (min(0.0, *axes.get_xlim()), 1.02 * max(*axes.get_xlim(), *axes.get_ylim()))
+        axes.plot(ends, ends, color=colors.muted, linewidth=0.8, zorder=1)
+        axes.set(xlim=ends, ylim=ends)
     if panel.title:
         axes.set_title(shorten(panel.title, 40), parse_math=False)
     axes.set_ylabel(shorten(panel.unit, 40), parse_math=False)
