@@ -27,6 +27,8 @@ SHAPES = {
     "path loss": replace(BASE, loss="path"),
     "leaf loss, no dropout": replace(BASE, loss="leaf", dropout=0.0),
     "half of the texts": replace(BASE, train_share=0.5),
+    "one temperature": replace(BASE, temperatures="shared"),
+    "temperature fixed": replace(BASE, temperatures="fixed", geometry="euclidean"),
 }
 
 
@@ -88,6 +90,41 @@ def test_the_rate_of_the_nodes_is_that_of_points_or_of_node_weights():
         assert not torch.allclose(after["bias"], before["bias"], atol=1e-3)
 
 
+@pytest.mark.parametrize("together", [True, False])
+def test_temperatures_are_learnt_by_level_as_one_or_not(together):
+    x, ends = features(TREE)
+    found = {}
+    for kind in ("level", "shared", "fixed"):
+        run = replace(BASE, temperatures=kind, temperature=7.0)
+        head = head_of(run, TREE)
+        if together:
+            fit_together([head], x, ends, [run])
+        else:
+            fit_alone(head, x, ends, run)
+        found[kind] = head.log_temperature.detach().exp()
+        assert not head.log_temperature._backward_hooks
+    assert found["level"][0] != found["level"][1]
+    assert found["shared"][0] == found["shared"][1]
+    assert abs(found["shared"][0] - 7) > 1e-3
+    torch.testing.assert_close(found["fixed"], torch.full((2,), 7.0))
+
+
+@pytest.mark.parametrize("kind", ["riemannian", "adamw"])
+def test_a_first_step_moves_points_by_a_length_or_coordinates_by_themselves(kind):
+    x, ends = features(TREE, count=400)
+    run = replace(BASE, point_optimizer=kind, epochs=1, batch_size=400, warmup=0.0, node_lr=1e-3)
+    assert run.stackable == (kind == "riemannian")
+    head = head_of(run, TREE)
+    before = head.node_tangents().detach().clone()
+    fit_alone(head, x, ends, run)
+    after = head.node_tangents().detach()
+    if kind == "adamw":  # Adam's first step is the sign of the gradient, times the rate
+        torch.testing.assert_close((after - before).abs(), torch.full_like(before, 1e-3))
+    else:
+        lengths = head.storage().dist(before, after)
+        torch.testing.assert_close(lengths, torch.full_like(lengths, 1e-3), rtol=1e-2, atol=0)
+
+
 @pytest.mark.parametrize(
     ("other", "match"),
     [
@@ -140,3 +177,9 @@ def test_settings_that_cannot_be_are_refused():
         HeadRun(train_share=0.0)
     with pytest.raises(OptionError, match="head_lr"):
         HeadRun(head_lr=0)
+    with pytest.raises(OptionError, match="'each' is unknown: level or shared or fixed"):
+        HeadRun(temperatures="each")
+    with pytest.raises(OptionError, match="Use tangent coordinates"):
+        HeadRun(point_optimizer="adamw", coordinates="native")
+    with pytest.raises(OptionError, match="without whitening"):
+        HeadRun(point_optimizer="adamw", whiten=True)

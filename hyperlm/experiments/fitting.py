@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from torch.utils.hooks import RemovableHandle
 
 from hyperlm.experiments.settings import HeadRun
 from hyperlm.experiments.stacked import StackedHeads, StackedOptimizer
@@ -68,6 +69,7 @@ def fit_together(
         if len(own) > 1:
             shift = len(features) * torch.arange(len(runs)).unsqueeze(1)
     stacked = StackedHeads(heads)
+    _tie_temperatures(stacked.flat.get("log_temperature"), first)
     optimizer = StackedOptimizer(
         stacked,
         [run.head_lr for run in runs],
@@ -94,6 +96,7 @@ def fit_together(
 def fit_alone(head: HierarchicalHead, features: Tensor, targets: Tensor, run: HeadRun) -> None:
     """Train one head in place, by its own forward pass and the optimisers of ``hyperlm train``."""
     optimizer = _optimizer(head, run)
+    tied = _tie_temperatures(dict(head.named_parameters()).get("log_temperature"), run)
     rates = [group["lr"] for group in optimizer.param_groups]
     steps = _steps(len(features), run)
     head.train()
@@ -112,11 +115,28 @@ def fit_alone(head: HierarchicalHead, features: Tensor, targets: Tensor, run: He
             clip_gradients(head.parameters(), run.max_grad_norm)
             optimizer.step()
             optimizer.zero_grad()
+    if tied is not None:
+        tied.remove()
     head.eval()
 
 
+def _tie_temperatures(logarithms: Tensor | None, run: HeadRun) -> RemovableHandle | None:
+    """Make the levels' temperatures move as one, or not at all.
+
+    Adam takes no notice of how large a gradient is: copies that begin equal and get their sum make
+    the steps of a single one.
+
+    Args:
+        logarithms: ``(..., L)``; None for a linear head, which has none.
+    """
+    if logarithms is None or run.temperatures == "level":
+        return None
+    keep = float(run.temperatures == "shared")
+    return logarithms.register_hook(lambda g: keep * g.sum(-1, keepdim=True).expand_as(g))
+
+
 def _optimizer(head: HierarchicalHead, run: HeadRun) -> SplitOptimizer:
-    if isinstance(head, HyperbolicHead):
+    if isinstance(head, HyperbolicHead) and run.point_optimizer == "riemannian":
         return build_optimizer(
             head,
             learning_rate=run.head_lr,
@@ -124,11 +144,11 @@ def _optimizer(head: HierarchicalHead, run: HeadRun) -> SplitOptimizer:
             point_learning_rate=run.node_lr,
             weight_decay=run.weight_decay,
         )
-    # The node weights of a linear head get a learning rate of their own, as node points have.
+    # The nodes, points or the weights of a linear head, get a learning rate of their own.
     groups = [
         {
             "params": [parameter],
-            "lr": run.node_lr if name == "weight" else run.head_lr,
+            "lr": run.node_lr if name in ("weight", "points") else run.head_lr,
             "weight_decay": run.weight_decay if name.endswith("weight") else 0.0,
         }
         for name, parameter in head.named_parameters()

@@ -16,6 +16,10 @@ __all__ = ["HeadRun"]
 
 # What runs that are trained together may differ in.
 _OWN = ("seed", "head_lr", "node_lr")
+_CHOICES = {
+    "temperatures": ("level", "shared", "fixed"),
+    "point_optimizer": ("riemannian", "adamw"),
+}
 
 
 @dataclass(frozen=True)
@@ -33,6 +37,10 @@ class HeadRun:
         layers: one layer of the backbone per level, as ``hyperlm train --layers`` reads them.
         joined: every level reads the states of all tapped layers, one after the other, instead of
             the one of its own.
+        temperatures: ``level`` learns one for each level, ``shared`` one for all of them, ``fixed``
+            none.
+        point_optimizer: ``riemannian`` Adam, which moves a point as one by a length; or ``adamw``
+            on its tangent coordinates, each by itself.
         head_lr: learning rate of projections, biases and temperatures.
         node_lr: learning rate of the node points (Riemannian length a step) or, in a linear head,
             of the node weights.
@@ -54,6 +62,7 @@ class HeadRun:
     init_step: float | None = None
     loss: str = "level"
     temperature: float = 10.0
+    temperatures: str = "level"
     max_radius: float = 20.0
     cone_weight: float = 0.0
     cone_pairs: str = "closure"
@@ -63,6 +72,7 @@ class HeadRun:
     joined: bool = False
     head_lr: float = 3e-3
     node_lr: float = 3e-2
+    point_optimizer: str = "riemannian"
     epochs: int = 20
     batch_size: int = 128
     weight_decay: float = 0.01
@@ -75,9 +85,20 @@ class HeadRun:
     def __post_init__(self) -> None:
         if self.head == "linear" and self.init not in ("random", "texts"):
             raise OptionError(f"a linear head has no points to start from {self.init!r}.")
+        for name, allowed in _CHOICES.items():
+            if getattr(self, name) not in allowed:
+                raise OptionError(
+                    f"{name} {getattr(self, name)!r} is unknown: {' or '.join(allowed)}."
+                )
+        if self.point_optimizer == "adamw" and self.coordinates != "tangent":
+            raise OptionError(
+                f"point_optimizer adamw: points in {self.coordinates} coordinates would leave "
+                "their space. Use tangent coordinates."
+            )
         if self.whiten and not self.stackable:
             raise OptionError(
-                "whiten: heads with cone loss or learned curvature train without whitening."
+                "whiten: heads with cone loss, learned curvature or points moved by AdamW train "
+                "without whitening."
             )
         if not 0 < self.train_share <= 1:
             raise OptionError(f"train_share {self.train_share:g}: must lie in (0, 1].")
@@ -92,7 +113,12 @@ class HeadRun:
     @property
     def stackable(self) -> bool:
         """Whether the run can share its steps with others; see :mod:`.stacked`."""
-        return not (self.learn_curvature or self.cone_weight or self.text_cone_weight)
+        return not (
+            self.learn_curvature
+            or self.cone_weight
+            or self.text_cone_weight
+            or self.point_optimizer != "riemannian"
+        )
 
     def head_options(self) -> dict[str, Any]:
         """Keyword arguments for :func:`hyperlm.heads.build_head`."""
