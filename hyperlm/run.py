@@ -204,14 +204,16 @@ def build_model(options: TrainingOptions, bundle: DataBundle, *, progress: bool 
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         model.to(device)  # type: ignore[arg-type]
         texts = bundle.split("train").texts
+        precision = resolve_precision(options.precision, device)
         if options.init == "names":
-            start_from_names(model, texts, seed=options.seed, progress=progress)
+            frozen = precision if options.freeze else None
+            start_from_names(model, texts, frozen=frozen, seed=options.seed, progress=progress)
         else:
             start_from_labelled(
                 model,
                 texts,
                 bundle.gold("train"),
-                precision=resolve_precision(options.precision, device),
+                precision=precision,
                 seed=options.seed,
                 progress=progress,
             )

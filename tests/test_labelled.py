@@ -71,7 +71,8 @@ def test_targets_mark_nodes_where_texts_have_several_paths():
     assert targets_of(single, taxonomy, several=True).dtype == torch.bool
 
 
-def test_features_are_computed_once(frozen, tmp_path, monkeypatch):
+@pytest.mark.parametrize("init", ["texts", "names"])
+def test_features_are_computed_once(frozen, init, tmp_path, monkeypatch):
     """The start reads the features that training reads."""
     computed, original = [], batches.cached
 
@@ -84,7 +85,7 @@ def test_features_are_computed_once(frozen, tmp_path, monkeypatch):
 
     monkeypatch.setenv("HYPERLM_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(batches, "cached", counting)
-    train(frozen, tmp_path / "run", progress=False)
+    train(replace(frozen, init=init), tmp_path / "run", progress=False)
     assert computed.count("features") == 3  # names, train, val
 
 

@@ -5,7 +5,7 @@ import torch
 
 from hyperlm.data import load_data
 from hyperlm.errors import OptionError
-from hyperlm.lm import HierarchicalLM
+from hyperlm.lm import HierarchicalLM, names
 from hyperlm.lm.names import name_texts, start_from_names
 from hyperlm.taxonomy import Taxonomy
 
@@ -35,6 +35,15 @@ def test_start_is_deterministic_and_near_the_origin(tiny_backbone, data):
         start_from_names(model, data.train.texts, seed=3)
     assert torch.equal(first.head.points, second.head.points)
     assert first.head.node_tangents().norm(dim=1).mean().item() == pytest.approx(0.5, rel=1e-5)
+
+
+def test_a_start_on_features_of_all_texts_is_the_same(tiny_backbone, data, monkeypatch):
+    monkeypatch.setattr(names, "_TEXTS", 20)
+    first, second = (made(tiny_backbone, data.taxonomy) for _ in range(2))
+    assert len(data.train.texts) > 20
+    start_from_names(first, data.train.texts, seed=3)
+    start_from_names(second, data.train.texts, seed=3, frozen=torch.float32)
+    torch.testing.assert_close(first.head.points, second.head.points, rtol=0, atol=1e-4)
 
 
 def test_inner_nodes_are_the_mean_of_name_and_children(tiny_backbone, data):

@@ -19,7 +19,14 @@ from hyperlm.lm.cache import cache_key, cached
 from hyperlm.lm.model import HierarchicalLM
 from hyperlm.taxonomy import Taxonomy
 
-__all__ = ["Collator", "EncodedTexts", "LengthGroupedSampler", "pooled_features", "tokenise"]
+__all__ = [
+    "Collator",
+    "EncodedTexts",
+    "LengthGroupedSampler",
+    "pooled_features",
+    "targets_of",
+    "tokenise",
+]
 
 _MEGABATCH = 16  # batches that are sorted by length together: enough to save padding, still random
 

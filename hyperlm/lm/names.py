@@ -52,26 +52,39 @@ def _in_words(name: str) -> str:
 
 
 def start_from_names(
-    model: HierarchicalLM, texts: Sequence[str], *, seed: int = 0, progress: bool = False
+    model: HierarchicalLM,
+    texts: Sequence[str],
+    *,
+    frozen: torch.dtype | None = None,
+    seed: int = 0,
+    progress: bool = False,
 ) -> None:
     """Set projection and node points from the label names, in place.
 
     Args:
         model: with a :class:`HyperbolicHead`.
         texts: training texts, for the principal components; a seeded sample is used.
+        frozen: arithmetic of a run on frozen features. It reads those of all texts: they are
+            computed here, once for both.
         progress: show a bar.
     Raises:
         OptionError: the head has no points.
     """
     head = _with_points(model.head)
     order = torch.randperm(len(texts), generator=torch.Generator().manual_seed(seed))
-    sample = [texts[int(i)] for i in order[:_TEXTS]]
+    rows = order[:_TEXTS].tolist()
+    read = list(texts) if frozen is not None else [texts[row] for row in rows]
     length = model.config.max_length
     of_texts, of_names = (
-        pooled_features(model, tokenise(part, model.tokenizer, length), progress=progress)
-        for part in (sample, name_texts(model.taxonomy))
+        pooled_features(
+            model,
+            tokenise(part, model.tokenizer, length),
+            precision=frozen or torch.float32,
+            progress=progress,
+        )
+        for part in (read, name_texts(model.taxonomy))
     )
-    start_from_features(head, of_texts, of_names)
+    start_from_features(head, of_texts if frozen is None else of_texts[rows], of_names)
 
 
 @torch.no_grad()
