@@ -6,9 +6,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from hyperlm.experiments import (
-    arms,
-)
+from hyperlm.experiments import arms
 from hyperlm.experiments.features import Split
 from hyperlm.experiments.measure import measure, node_logits
 from hyperlm.experiments.results import Record
@@ -63,5 +61,11 @@ def record(seed=0, arm="poincare", dim=4, path=0.5, **labels):
         labels={"experiment": "compare-geometries", "arm": arm, "stage": "measure", **labels},
         figures={"val": figures, "test": figures, "geometry": {}, "train_texts": 40},
         seconds=1.5,
-        context={"together": 1, "machine": "a computer", "hyperlm": "0", "at": "2026-01-01T00"},
+        context={
+            "together": 1,
+            "cpu_seconds": 1.5,
+            "machine": "a computer",
+            "hyperlm": "0",
+            "at": "2026-01-01T00",
+        },
     )

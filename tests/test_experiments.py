@@ -71,6 +71,17 @@ def test_records_come_back_and_are_found(tmp_path):
     assert read.of(arm="poincare") == [first, second]
 
 
+def test_a_run_that_two_commands_made_counts_once(tmp_path):
+    one, other = (ResultsFile(tmp_path / "results.jsonl") for _ in range(2))
+    one.append([record(0)])
+    other.append([record(0, path=0.9), record(1)])
+    read = ResultsFile(one.path)
+    assert [r.run.seed for r in read.records] == [0, 1]
+    assert read.records[0].figures["test"]["path_accuracy"] == 0.5
+    read.append([record(0), record(0, stage="tune")])
+    assert len(read) == 3
+
+
 @pytest.mark.parametrize("keep", [1, 200, -1])
 def test_a_torn_last_line_is_left_out_and_replaced(tmp_path, keep):
     path = tmp_path / "results.jsonl"

@@ -16,7 +16,7 @@ from hyperlm.experiments import (
     conformal,
 )
 from hyperlm.experiments.features import Split
-from hyperlm.experiments.markdown import gathered
+from hyperlm.experiments.markdown import figure, gathered, picture
 from hyperlm.experiments.measure import measure, node_logits
 from hyperlm.experiments.quantities import quantities
 from hyperlm.experiments.results import ResultsFile
@@ -55,7 +55,13 @@ def test_repeating_what_draws_nothing_is_no_evidence():
     assert words == "no verdict: nothing is drawn"
     texts = np.array([[1, 0] * 200 + [1]]).repeat(5, 0)
     over_texts = compare(same, other, first_texts=texts, second_texts=1 - texts)
-    assert verdict(over_texts, first="A", second="B").endswith("too few to say so")
+    assert verdict(over_texts, first="A", second="B") == "no difference found"
+    clear = compare(same, other, first_texts=np.ones((5, 40)), second_texts=texts[:, :40])
+    assert verdict(clear, first="A", second="B") == "A is better"
+    # A mean of equal numbers may miss them by a rounding, and so have a deviation.
+    rounded = [3.3870967741935485] * 5
+    assert np.std(rounded) > 0
+    assert np.isnan(compare(rounded, [3.45] * 5).p_seeds)
     assert not np.isnan(compare(same, [0.7, 0.71, 0.7, 0.7, 0.7]).p_seeds)
 
 
@@ -78,7 +84,10 @@ def test_verdicts_name_the_better_arm_for_both_signs(higher, sign):
     few = verdict(ahead, **say, p_texts=0.2)
     assert few == f"{winner} is ahead over seeds, but the texts are too few to say so"
     unknown = Difference(ahead.over_seeds, 0.01, None)
-    assert verdict(unknown, **say) == f"{winner} is better"
+    assert verdict(unknown, **say) == f"{winner} is better on these texts"
+    two = Difference(mean_interval([1.0, 1.01]), 0.01, None)
+    assert verdict(two, **say) == "no verdict: two seeds alone"
+    assert verdict(replace(two, p_texts=0.01), **say).endswith(" is better")
 
 
 def test_equal_verdicts_share_a_sentence():
@@ -89,6 +98,13 @@ def test_equal_verdicts_share_a_sentence():
     assert gathered(found, accuracy) == (
         "A is better at d = 4 (+2.1), 8 (+2.1); no difference found at d = 64 (+0.0)."
     )
+
+
+def test_pictures_have_names_that_a_link_can_hold(tmp_path):
+    image = picture(tmp_path, "starts", "user/my set (1)")
+    assert image == tmp_path / "starts-user_my_set_1_.png"
+    assert figure(image, "of [a] set") == "![of a set](images/starts-user_my_set_1_.png)"
+    assert picture(tmp_path, "starts", "d_b.v2") == tmp_path / "starts-d_b.v2.png"
 
 
 def test_the_best_rates_have_the_best_mean_on_val():
@@ -111,6 +127,17 @@ def test_of_several_measured_rates_those_preferred_on_val_are_reported(tmp_path)
                 results.append([replace(one, run=replace(one.run, node_lr=rate))])
     (found,) = compare_geometries.arms_of(results, "made up").values()
     assert [(r.run.node_lr, r.run.seed) for r in found] == [(1e-2, 0)]
+
+
+def test_what_was_tuned_as_another_arm_is_chosen_by_its_rates(tmp_path):
+    results = ResultsFile(tmp_path / "results.jsonl")
+    for rate, path in ((1e-3, 0.4), (1e-2, 0.6)):
+        for seed, stage, arm in ((100, "tune", "poincare"), (0, "measure", "lorentz")):
+            one = record(seed, arm=arm, stage=stage, path=path)
+            labels = one.labels | {"arm": "lorentz"}
+            results.append([replace(one, run=replace(one.run, node_lr=rate), labels=labels)])
+    (found,) = compare_geometries.arms_of(results, "made up").values()
+    assert [(r.run.geometry, r.run.node_lr) for r in found] == [("lorentz", 1e-2)]
 
 
 def test_dimensions_of_one_question_are_adjusted_together():

@@ -97,7 +97,7 @@ def test_each_arm_takes_its_own_rate_by_val(data, tmp_path, monkeypatch):
     assert "| d = 4, 2 seeds |" in text
     assert "| poincare, d = 4, 0.0003 | 1 |" in text
     assert "lorentz against poincare" in text
-    assert pictures(tmp_path / "results.md") == {"compare-geometries-whole"}
+    assert pictures(tmp_path / "results.md") == {"whole-models"}
     # Coordinates are compared where nothing else differs.
     lines = results.path.read_text(encoding="utf-8").splitlines(keepends=True)
     fewer = tmp_path / "fewer.jsonl"

@@ -10,8 +10,8 @@ from hyperlm.experiments.results import ResultsFile
 from hyperlm.experiments.settings import HeadRun
 
 
-def told(records, tmp_path):
-    results = ResultsFile(tmp_path / "results.jsonl")
+def told(records, tmp_path, name="results.jsonl"):
+    results = ResultsFile(tmp_path / name)
     results.append(records)
     return "\n\n".join(report_summary.section(results, tmp_path))
 
@@ -29,6 +29,9 @@ def severe(arm, by, dim, seed):
     return replace(found, figures=found.figures | {"test": test})
 
 
+ARMS = (("poincare", 0.0), ("linear", 0.5))
+
+
 @pytest.mark.parametrize("swap", [False, True])
 def test_verdicts_are_counted_for_the_arm_that_is_better(tmp_path, swap):
     mild, harsh = ("linear", "poincare") if swap else ("poincare", "linear")
@@ -38,12 +41,13 @@ def test_verdicts_are_counted_for_the_arm_that_is_better(tmp_path, swap):
     text = told(records, tmp_path)
     difference = "made up +0.50" if swap else "made up −0.50"
     score = "0 : 1" if swap else "1 : 0"
-    assert row(text, "severity") == ["severity", difference, "", score, "2"]
-    assert row(text, "path") == ["path", "", "", "0 : 0", "2"]
+    # Severity cannot be tested over texts, and at d = 8 nothing differs.
+    assert row(text, "severity †") == ["severity †", difference, "", score, "0", "2"]
+    assert row(text, "path") == ["path", "", "", "0 : 0", "0", "2"]
     # Euclidean points were not measured: no table for them.
     assert "| poincare less linear |" in text
     assert "euclidean less" not in text
-    assert "less euclidean" not in text
+    assert "| poincare less euclidean | d" not in text
 
 
 def test_accuracies_stand_by_dimension_and_start(tmp_path):
@@ -53,14 +57,42 @@ def test_accuracies_stand_by_dimension_and_start(tmp_path):
     ]
     untrained = HeadRun(head="linear", init="texts", epochs=0, dim=64)
     records[-2:] = [
-        replace(found, run=untrained, labels=found.labels | {"arm": "texts, linear"})
+        replace(
+            found,
+            run=replace(untrained, seed=found.run.seed),
+            labels=found.labels | {"arm": "texts, linear"},
+        )
         for found in records[-2:]
     ]
     text = told(records, tmp_path)
     random = row(text, "made up, random start")
-    assert random[1:] == ["64", "2", "-", "-", "50.0 ± 0.0"]  # no row for d = 8
+    assert random[1:6] == ["64", "2", "-", "-", "50.0 ± 0.0"]  # no row for d = 8
     texts = row(text, "made up, start from texts")
-    assert texts[1:] == ["64", "2", "-", "-", "70.0 untrained"]
+    assert texts[1:] == ["64", "2", "-", "-", "70.0 untrained", "", "", ""]
+
+
+def test_differences_in_accuracy_are_those_of_the_sections(tmp_path):
+    records = []
+    for seed in range(4):
+        for arm, path in (("poincare", 0.5), ("linear", 0.4)):
+            records.append(record(seed, arm, 64, path=path + 0.001 * seed * (arm == "linear")))
+        for arm, path in (("random", 0.5), ("texts", 0.6), ("texts, linear", 0.65)):
+            found = record(seed, arm, 64, path=path, experiment="starts", share=1.0)
+            records.append(found)
+    text = told(records, tmp_path)
+    # The texts of these records are alike: no verdict, whatever the figure.
+    assert row(text, "made up, random start")[-3:] == ["+9.8", "", ""]
+    assert row(text, "made up, start from texts")[-3:] == ["−5.0", "", "+10.0"]
+
+
+def test_what_allows_no_verdict_is_not_counted(tmp_path):
+    # Two seeds alone are too few for what cannot be tested over texts; one is too few for all.
+    records = [severe(arm, by, 2, seed) for seed in range(2) for arm, by in ARMS]
+    assert row(told(records, tmp_path), "path")[-1] == "1"
+    with pytest.raises(StopIteration):
+        row(told(records, tmp_path), "severity †")
+    single = [severe(arm, by, 2, 0) for arm, by in ARMS]
+    assert "for : against" not in told(single, tmp_path, "single.jsonl")
 
 
 def test_nothing_compared_is_nothing_said(tmp_path):

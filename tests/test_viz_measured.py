@@ -59,7 +59,10 @@ def test_intervals_share_their_lines_over_panels():
     assert [line.get_xdata().tolist() for line in first.lines[1:]] == [[0.5, 1.5], [1.0], [2.0]]
     bar, marker = second.lines[1:]
     assert (bar.get_ydata().tolist(), marker.get_ydata().tolist()) == ([1, 1], [1])
-    assert marker.get_color() == first.lines[-1].get_color() != first.lines[-2].get_color()
+    assert first.get_xlim() != second.get_xlim()
+    again = intervals_figure(panels, x_label="points", same_scale=True).axes
+    assert again[0].get_xlim() == again[1].get_xlim()
+    assert again[0].get_xlim()[0] < 0.5 < 4.0 < again[0].get_xlim()[1]
     assert first.get_ylim()[0] > first.get_ylim()[1]  # the first name on top
     with pytest.raises(OptionError, match="every panel at least one line"):
         intervals_figure({"empty": {}}, x_label="x")

@@ -17,7 +17,7 @@ __all__ = ["BASE", "CHANGES", "NAME", "arms_of", "run"]
 
 NAME = "ablate"
 BASE = "base"
-# The base is what `compare-geometries` tunes most arms to, with the start that `starts` prefers.
+# Rates from the middle of what `compare-geometries` tunes over, and the start from names.
 _BASE = HeadRun(init="names", head_lr=3e-3, node_lr=3e-2)
 CHANGES: Mapping[str, dict[str, Any]] = {
     BASE: {},

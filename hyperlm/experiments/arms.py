@@ -92,8 +92,10 @@ def chosen(records: Sequence[Record]) -> list[Record]:
     settings = {_without_seed(record) for record in measured}
     if len(settings) > 1:
         tried = [record for record in records if record.labels["stage"] == "tune"]
-        preferred = best([record for record in tried if _without_seed(record) in settings])
-        measured = [record for record in measured if _without_seed(record) == preferred]
+        # By what tuning chooses alone: an arm may have been tuned as another of the same model.
+        known = {_rates(run) for run in settings}
+        preferred = _rates(best([r for r in tried if _rates(r.head) in known]))
+        measured = [record for record in measured if _rates(record.head) == preferred]
     return measured
 
 
@@ -104,6 +106,10 @@ def best(records: Sequence[Record]) -> HeadRun:
         path = record.figures["val"]["path_accuracy"]
         scores.setdefault(_without_seed(record), []).append(path)
     return max(scores, key=lambda run: float(np.mean(scores[run])))
+
+
+def _rates(run: HeadRun) -> tuple[float, float, int]:
+    return run.head_lr, run.node_lr, run.epochs
 
 
 def _without_seed(record: Record) -> HeadRun:

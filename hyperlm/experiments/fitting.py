@@ -123,8 +123,8 @@ def fit_alone(head: HierarchicalHead, features: Tensor, targets: Tensor, run: He
 def _tie_temperatures(logarithms: Tensor | None, run: HeadRun) -> RemovableHandle | None:
     """Make the levels' temperatures move as one, or not at all.
 
-    Adam takes no notice of how large a gradient is: copies that begin equal and get their sum make
-    the steps of a single one.
+    Adam takes no notice of how large a gradient is: copies that get the same make the same steps.
+    Each gets the sum over the square root of their number, whose norm is that of a single one.
 
     Args:
         logarithms: ``(..., L)``; None for a linear head, which has none.
@@ -132,7 +132,8 @@ def _tie_temperatures(logarithms: Tensor | None, run: HeadRun) -> RemovableHandl
     if logarithms is None or run.temperatures == "level":
         return None
     keep = float(run.temperatures == "shared")
-    return logarithms.register_hook(lambda g: keep * g.sum(-1, keepdim=True).expand_as(g))
+    share = keep / logarithms.shape[-1] ** 0.5
+    return logarithms.register_hook(lambda g: share * g.sum(-1, keepdim=True).expand_as(g))
 
 
 def _optimizer(head: HierarchicalHead, run: HeadRun) -> SplitOptimizer:

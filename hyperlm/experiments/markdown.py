@@ -1,12 +1,17 @@
 """Pieces of the report: tables, figures with their spread, and verdicts gathered into sentences."""
 
 import math
+import re
 from collections.abc import Sequence
+from pathlib import Path
 
 from hyperlm.experiments.quantities import Quantity
 from hyperlm.experiments.statistics import Difference, Interval
 
-__all__ = ["figure", "gathered", "signed", "spread", "table"]
+__all__ = ["BARS", "figure", "gathered", "picture", "signed", "spread", "table"]
+
+
+BARS = "Bars: 95 % intervals over seeds; none where nothing is drawn or fewer than three ran."
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -49,6 +54,11 @@ def gathered(
     return "; ".join(f"{words} at {what} = {', '.join(at)}" for words, at in by_words.items()) + "."
 
 
-def figure(name: str, text: str) -> str:
+def picture(images: Path, *words: str) -> Path:
+    """Where a picture lies: the name of a data set may have slashes, blanks and brackets."""
+    return images / (re.sub(r"[^\w.-]+", "_", "-".join(words)) + ".png")
+
+
+def figure(image: Path, text: str) -> str:
     """A picture of the images folder beside the report."""
-    return f"![{text}](images/{name})"
+    return f"![{re.sub(r'[][]', '', text)}](images/{image.name})"

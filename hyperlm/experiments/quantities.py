@@ -11,7 +11,7 @@ from hyperlm.experiments.measure import unbits
 from hyperlm.experiments.results import Record
 from hyperlm.experiments.statistics import Difference, Interval, compare, mean_interval
 
-__all__ = ["Quantity", "difference", "interval", "known", "quantities", "values"]
+__all__ = ["Quantity", "difference", "interval", "known", "quantities", "seeds_of", "values"]
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,8 @@ class Quantity:
         higher: whether more is better; ``None`` where it is neither.
         percent: shown times 100.
         texts: the answers text by text whose mean it is: a key of ``answers``, with the index of a
-            level for ``right``; None where it is no mean over texts.
+            level for ``right``, and ``few`` for whole paths of the texts marked so; None where it
+            is no mean over texts.
     """
 
     name: str
@@ -34,6 +35,11 @@ class Quantity:
     higher: bool | None = True
     percent: bool = True
     texts: tuple[str, int] | None = None
+
+    @property
+    def is_level(self) -> bool:
+        """Whether it is the accuracy at one level."""
+        return self.texts is not None and self.texts[0] == "right" and self.name != "path"
 
     def of(self, document: dict[str, Any]) -> float:
         """The figure; NaN where it is undefined."""
@@ -49,6 +55,9 @@ class Quantity:
         (kind, level), answers, count = self.texts, document["answers"], document["n"]
         if kind == "distance":
             return np.asarray(answers["distance"], dtype=np.float64)
+        if kind == "few":
+            marked = unbits(answers["few"], count)
+            return unbits(answers["right"][-1], count)[marked].astype(np.float64) * 100
         right = unbits(answers["right"][level] if kind == "right" else answers[kind], count)
         return right.astype(np.float64) * 100
 
@@ -85,7 +94,9 @@ def quantities(levels: int) -> list[Quantity]:
             ("distance", 0),
         ),
         Quantity("ECE", "calibration error of whole paths", ("ece",), False),
-        Quantity("few", "accuracy on classes with few texts", ("few", "accuracy")),
+        Quantity(
+            "few", "accuracy on classes with few texts", ("few", "accuracy"), texts=("few", 0)
+        ),
     ]
 
 
@@ -101,6 +112,14 @@ def known(records: Iterable[Record], split: str = "test") -> list[Quantity]:
             for document in documents
         )
     ]
+
+
+def seeds_of(arms: Iterable[Sequence[Record]]) -> str:
+    """``5 seeds``, or ``3 to 5 seeds`` where arms differ."""
+    counts = sorted({len({record.run.seed for record in records}) for records in arms})
+    if len(counts) > 1:
+        return f"{counts[0]} to {counts[-1]} seeds"
+    return f"{counts[0]} seed{'s' * (counts[0] != 1)}"
 
 
 def values(records: Sequence[Record], quantity: Quantity, split: str) -> list[float]:

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from hyperlm.experiments.ablate import BASE, NAME, arms_of
-from hyperlm.experiments.markdown import figure, signed, spread, table
+from hyperlm.experiments.markdown import figure, picture, signed, spread, table
 from hyperlm.experiments.quantities import difference, interval, quantities
 from hyperlm.experiments.results import ResultsFile
 from hyperlm.experiments.statistics import holm, verdict
@@ -41,14 +41,16 @@ def section(results: ResultsFile, images: Path) -> list[str]:
                 p_seeds=adjusted[arm], p_texts=texts[arm],
             )  # fmt: skip
             rows.append([arm, *cells, f"{found[arm].p_seeds:.3f}", words])
-        image = images / f"{NAME}-{name}.png"
-        lines = {
-            arm: (d.over_seeds.mean, d.over_seeds.low, d.over_seeds.high)
-            for arm, d in found.items()
-        }
+        image = picture(images, NAME, name)
+        lines = {arm: d.over_seeds.bar for arm, d in found.items()}
         save_figure(
             intervals_figure(
-                {path.title: lines}, x_label="points more than the base, val", origin=0.0
+                {path.title: lines},
+                x_label="points more than the base, val",
+                origin=0.0,
+                notes=[
+                    "Bars: 95 % intervals over seeds, each by itself; verdicts are in the table."
+                ],
             ),
             image,
         )
@@ -57,7 +59,7 @@ def section(results: ResultsFile, images: Path) -> list[str]:
             table(
                 ["change, val", *(kind.name for kind in kinds), "p (path, seeds)", "verdict"], rows
             ),
-            figure(image.name, f"What each change does on {name}, with 95 % intervals"),
+            figure(image, f"What each change does on {name}, with 95 % intervals"),
         ]
     if not parts:
         return []

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from hyperlm.experiments.answers import NAME, arms_of, budget
-from hyperlm.experiments.markdown import figure, spread, table
+from hyperlm.experiments.markdown import BARS, figure, picture, spread, table
 from hyperlm.experiments.quantities import Quantity, interval, known
 from hyperlm.experiments.results import Record, ResultsFile
 from hyperlm.experiments.verdicts import against
@@ -36,9 +36,9 @@ def section(results: ResultsFile, images: Path) -> list[str]:
         parts += [f"### {name}", _budget(first, name), _table(arms, kinds)]
         if sentences := against(arms, _BASE, kinds):
             parts += [f"Against {_BASE}, paired:", *sentences]
-        image = images / f"{NAME}-{name}.png"
+        image = picture(images, NAME, name)
         _draw(arms, kinds, image)
-        parts.append(figure(image.name, f"Accuracy by kind of answer on {name}"))
+        parts.append(figure(image, f"Accuracy by kind of answer on {name}"))
     if not parts:
         return []
     return [
@@ -57,11 +57,10 @@ def _draw(arms: dict[str, list[Record]], kinds: list[Quantity], path: Path) -> N
     """A panel for each accuracy."""
     panels: dict[str, Lines] = {}
     for kind in kinds:
-        if kind.name.startswith("L") or kind.name == "macro-F1":
+        if kind.is_level or kind.name in ("path", "macro-F1"):
             found = {arm: interval(records, kind, "test") for arm, records in arms.items()}
-            panels[kind.title] = {arm: (at.mean, at.low, at.high) for arm, at in found.items()}
-    notes = ["Bars: 95 % interval over seeds, where there are several."]
-    save_figure(intervals_figure(panels, x_label="percent", notes=notes), path)
+            panels[kind.title] = {arm: at.bar for arm, at in found.items()}
+    save_figure(intervals_figure(panels, x_label="percent", notes=[BARS]), path)
 
 
 def _budget(record: Record, name: str) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from hyperlm.experiments.calibration import BINS, NAME, arms_of
-from hyperlm.experiments.markdown import figure, spread, table
+from hyperlm.experiments.markdown import figure, picture, spread, table
 from hyperlm.experiments.quantities import Quantity, interval
 from hyperlm.experiments.results import Record, ResultsFile
 from hyperlm.experiments.statistics import mean_interval
@@ -17,7 +17,7 @@ from hyperlm.viz.save import save_figure
 
 __all__ = ["section"]
 
-_LEAST = 20  # answers of a bin that is drawn
+_LEAST = 20  # answers of a run, on average, in a bin that is drawn
 
 
 def section(results: ResultsFile, images: Path) -> list[str]:
@@ -26,16 +26,16 @@ def section(results: ResultsFile, images: Path) -> list[str]:
     for name in dict.fromkeys(r.data["name"] for r in results.of(experiment=NAME)):
         arms = arms_of(results, name)
         if arms:
-            image = images / f"{NAME}-{name}.png"
+            image = picture(images, NAME, name)
             _draw(arms, image)
             parts += [f"### {name}", _errors(arms), _selective(arms), _conformal(arms)]
-            parts.append(figure(image.name, f"Reliability and early stops on {name}"))
+            parts.append(figure(image, f"Reliability and early stops on {name}"))
     if not parts:
         return []
     return [
         "## What probabilities are worth",
-        "ECE: mean gap between the probability of an answer and how often it holds, 15 bins, per "
-        f"level; the figure has the bins in which all runs together gave {_LEAST} answers or more. "
+        f"ECE: mean gap between the probability of an answer and how often it holds, {BINS} bins, "
+        f"per level; the figure has the bins of {_LEAST} answers or more a run. "
         "Stopping: the answer ends at the deepest node whose probability is at least the "
         "threshold; *depth* is the share of the path that is given, *accuracy* how many of the "
         "given answers hold. Sets: conformal sets of paths with a promised coverage, checked on "
@@ -74,14 +74,22 @@ def _selective(arms: dict[str, list[Record]]) -> str:
 
 
 def _conformal(arms: dict[str, list[Record]]) -> str:
-    rows = []
+    rows, loose = [], []
     for arm, records in arms.items():
         found = [record.figures["extra"]["conformal"] for record in records]
         shares = ("promised", "coverage", "coverage_low", "single", "depth")
         size = float(np.mean([one["size"] for one in found]))
         rows.append([arm, *(_mean(found, key) for key in shares), f"{size:.2f}"])
+        if all(one["coverage_low"] == 1 for one in found):
+            loose.append(arm)
     header = ["arm", "promised", "covered", "lowest", "single path", "depth of one answer"]
-    return table([*header, "paths in a set"], rows)
+    text = table([*header, "paths in a set"], rows)
+    if loose:
+        text += (
+            f"\n\n{', '.join(loose)}: more gold paths than the promise may miss have next to no "
+            "probability, so that a set which keeps it holds every path there is."
+        )
+    return text
 
 
 def _draw(arms: dict[str, list[Record]], path: Path) -> None:
@@ -93,7 +101,13 @@ def _draw(arms: dict[str, list[Record]], path: Path) -> None:
         series = {arm: points for arm, points in series.items() if points}
         if series:
             panels.append(
-                Panel(f"level {level + 1}", "hold, percent", series, "probability", diagonal=True)
+                Panel(
+                    f"level {level + 1}",
+                    "hold, percent",
+                    series,
+                    "probability, percent",
+                    diagonal=True,
+                )
             )
     stopped = {arm: _stops(records) for arm, records in arms.items()}
     panels.append(Panel("stopping early", "hold, percent", stopped, "percent of the path said"))
@@ -109,7 +123,7 @@ def _reliability(records: Sequence[Record], level: int) -> list[tuple[float, flo
     points = []
     for found in bins.values():
         counts, sure, held = np.array(found).T
-        if counts.sum() >= _LEAST:
+        if counts.sum() >= _LEAST * len(records):
             x, y = 100 * np.average([sure, held], axis=1, weights=counts)
             points.append((float(x), float(y), float(y), float(y)))
     return points
@@ -123,7 +137,7 @@ def _stops(records: Sequence[Record]) -> list[tuple[float, float, float, float]]
         if held:
             found = mean_interval(held)
             x = 100 * float(np.mean([one["depth"] for one in at]))
-            points.append((x, found.mean, found.low, found.high))
+            points.append((x, *found.bar))
     return points
 
 

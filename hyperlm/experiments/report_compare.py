@@ -5,10 +5,10 @@ from pathlib import Path
 
 from hyperlm.experiments.arms import HEAD_RATES, NODE_RATES
 from hyperlm.experiments.compare_geometries import NAME, arms_of, question
-from hyperlm.experiments.markdown import figure, gathered, signed, spread, table
-from hyperlm.experiments.quantities import Quantity, interval, known
+from hyperlm.experiments.markdown import figure, gathered, picture, signed, spread, table
+from hyperlm.experiments.quantities import Quantity, interval, known, seeds_of
 from hyperlm.experiments.results import Record, ResultsFile
-from hyperlm.experiments.statistics import BETTER, NO_DIFFERENCE, Difference
+from hyperlm.experiments.statistics import BETTER, BETTER_HERE, NO_DIFFERENCE, Difference
 from hyperlm.experiments.trials import Trial
 from hyperlm.viz.curves import Panel, curves_figure
 from hyperlm.viz.save import save_figure
@@ -33,9 +33,9 @@ def section(results: ResultsFile, images: Path) -> list[str]:
         parts += [f"### {name}", f"`hyperlm experiment {NAME} --data {name}`{_cost(results, name)}"]
         parts += [widest(arms, kinds), _by_dimension(arms, kinds), _edges(arms)]
         parts += ["Differences; bold where a verdict is given:", verdicts(arms, kinds)]
-        image = images / f"{NAME}-{name}.png"
+        image = picture(images, NAME, name)
         _draw(arms, kinds, image)
-        parts.append(figure(image.name, f"Figures by dimension and geometry on {name}"))
+        parts.append(figure(image, f"Figures by dimension and geometry on {name}"))
     return parts
 
 
@@ -63,7 +63,7 @@ def _cost(results: ResultsFile, name: str) -> str:
     ]
     if not made:
         return ""
-    seconds = sum(record.context.get("cpu_seconds", record.seconds) for record in made)
+    seconds = sum(record.context["cpu_seconds"] for record in made)
     return f" trained {len(made)} heads in {seconds / 60:.0f} minutes of CPU time."
 
 
@@ -76,8 +76,8 @@ def widest(arms: Arms, kinds: Sequence[Quantity]) -> str:
         for (arm, at), records in arms.items()
         if at == dim
     ]
-    seeds = max(len(records) for records in arms.values())
-    table_ = table([f"d = {dim}, {seeds} seeds", *(kind.name for kind in kinds), "radius"], rows)
+    seeds = seeds_of(records for (_, at), records in arms.items() if at == dim)
+    table_ = table([f"d = {dim}, {seeds}", *(kind.name for kind in kinds), "radius"], rows)
     return table_ + "\n\nRadius: mean distance of the nodes from the origin times sqrt(c)."
 
 
@@ -116,7 +116,8 @@ def _edges(arms: Arms) -> str:
     text = "Rates chosen (arm, dimension: projection, nodes): " + "; ".join(chosen) + "."
     if edge:
         text += f" At an end of the grid: {', '.join(edge)}."
-    return f"<details><summary>Learning rates</summary>\n\n{text}\n\n</details>"
+    count = f"{len(edge)} of {len(arms)} arms have a rate at an end of the small grid"
+    return f"<details><summary>Learning rates: {count}</summary>\n\n{text}\n\n</details>"
 
 
 def verdicts(arms: Arms, kinds: Sequence[Quantity]) -> str:
@@ -150,7 +151,7 @@ def _differences(
     cells = dict.fromkeys(dims, "-")
     for at, difference, words in found:
         shown = signed(difference.over_seeds.mean, kind)
-        cells[at] = f"**{shown}**" if words.endswith(BETTER) else shown
+        cells[at] = f"**{shown}**" if words.endswith((BETTER, BETTER_HERE)) else shown
     return list(cells.values())
 
 
@@ -212,7 +213,7 @@ def _draw(arms: Arms, kinds: Sequence[Quantity], path: Path) -> None:
             if hidden and arm == "lorentz":
                 continue
             at = interval(records, kind, "test")
-            series.setdefault(arm, []).append((dim, at.mean, at.low, at.high))
+            series.setdefault(arm, []).append((dim, *at.bar))
         panels.append(Panel(kind.title, "percent" if kind.percent else "edges", series))
     notes = ["Lorentz points, which are the ball in other coordinates, stand in the tables."]
     figure_ = curves_figure(panels, x_label="dimension d", notes=notes if hidden else ())

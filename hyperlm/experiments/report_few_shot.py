@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from hyperlm.experiments.few_shot import ARMS, NAME, ZERO, arms_of
-from hyperlm.experiments.markdown import figure, gathered, spread, table
+from hyperlm.experiments.markdown import figure, gathered, picture, spread, table
 from hyperlm.experiments.quantities import Quantity, difference, interval
 from hyperlm.experiments.results import Record, ResultsFile
 from hyperlm.experiments.statistics import Difference, holm, verdict
@@ -107,9 +107,9 @@ def section(results: ResultsFile, images: Path) -> list[str]:
             if published:
                 parts.append(_SPLITS_DIFFER)
         parts.append(_verdicts(arms, shots))
-        image = images / f"{NAME}-{name}.png"
+        image = picture(images, NAME, name)
         _draw(arms, image)
-        parts.append(figure(image.name, f"F1 by texts of a class and method on {name}"))
+        parts.append(figure(image, f"F1 by texts of a class and method on {name}"))
     return ["## Few texts of each class", _HOW.replace("\n", " "), *parts] if parts else []
 
 
@@ -174,7 +174,7 @@ def _draw(arms: Arms, path: Path) -> None:
         for (arm, count), records in arms.items():
             if arm in _DRAWN:
                 at = interval(records, kind, "test")
-                series.setdefault(arm, []).append((count, at.mean, at.low, at.high))
+                series.setdefault(arm, []).append((count, *at.bar))
         if (ZERO, 0) in arms and series:
             at = interval(arms[ZERO, 0], kind, "test")
             counts = sorted({point[0] for points in series.values() for point in points})

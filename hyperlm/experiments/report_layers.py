@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from hyperlm.experiments.layer_sweep import NAME, Sweep, accuracies, sweeps_of
-from hyperlm.experiments.markdown import figure, signed, spread, table
+from hyperlm.experiments.markdown import figure, picture, signed, spread, table
 from hyperlm.experiments.quantities import Quantity, difference, interval, quantities
 from hyperlm.experiments.results import Record, ResultsFile
 from hyperlm.experiments.statistics import holm, verdict
@@ -31,9 +31,9 @@ def section(results: ResultsFile, images: Path) -> list[str]:
         ]
         if set(sweep.checks) == set(sweep.probes):
             parts.append(_checks(sweep))
-        image = images / f"{NAME}-{data}-{backbone}-{texts}-{tokens}-{sweep.dim}.png"
+        image = picture(images, NAME, data, backbone, *map(str, (texts, tokens, sweep.dim)))
         _draw(sweep, kinds, image)
-        parts.append(figure(image.name, f"Accuracy by layer on {data}, {backbone}"))
+        parts.append(figure(image, f"Accuracy by layer on {data}, {backbone}"))
     if not parts:
         return []
     head = [
@@ -123,7 +123,7 @@ def _draw(sweep: Sweep, kinds: Sequence[Quantity], path: Path) -> None:
     for level, kind in enumerate(kinds):
         series = {
             probe: [
-                (float(layer), at.mean, at.low, at.high)
+                (float(layer), *at.bar)
                 for layer, records in sorted(found.items())
                 for at in [interval(records, kind, "val")]
             ]

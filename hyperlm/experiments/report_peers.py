@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from hyperlm.experiments.markdown import figure, signed, spread, table
+from hyperlm.experiments.markdown import figure, picture, signed, spread, table
 from hyperlm.experiments.peers import NAME, SYSTEMS, arms_of, features_of
 from hyperlm.experiments.quantities import Quantity, interval, quantities, values
 from hyperlm.experiments.results import Record, ResultsFile
@@ -43,9 +43,9 @@ def section(results: ResultsFile, images: Path) -> list[str]:
         kinds = _kinds(arms)
         parts += [f"### {name}", _table(arms, kinds, features)]
         parts += _differences(arms)
-        image = images / f"{NAME}-{name}.png"
+        image = picture(images, NAME, name)
         _draw(arms, kinds, features, image)
-        parts += [figure(image.name, f"Accuracy against the cost of training on {name}")]
+        parts += [figure(image, f"Accuracy against the cost of training on {name}")]
         if name in _PUBLISHED:
             parts.append(
                 table(("published, not on this split", "figures", "source"), _PUBLISHED[name])
@@ -98,7 +98,7 @@ def _table(arms: Arms, kinds: Sequence[Quantity], features: Record | None) -> st
     rows = [
         [
             SYSTEMS[arm].title,
-            str(len(records)),
+            _runs(records),
             *(spread(interval(records, kind, "test"), kind) for kind in kinds),
             *(_cell(arm, records, features, key) for key in _COST.values()),
         ]
@@ -107,6 +107,14 @@ def _table(arms: Arms, kinds: Sequence[Quantity], features: Record | None) -> st
     count = " or ".join(map(str, sorted(threads)))
     head = f"system ({count} thread{'s' if threads != {1} else ''})"
     return table([head, "runs", *(kind.name for kind in kinds), *_COST], rows)
+
+
+def _runs(records: Sequence[Record]) -> str:
+    run = records[0].run
+    assert isinstance(run, Trial)
+    # A start that stays as it is draws nothing: repeats of it are one run.
+    untrained = run.settings.get("options", run.settings).get("epochs") == 0
+    return "1, untrained" if untrained else str(len(records))
 
 
 def _cell(arm: str, records: Sequence[Record], features: Record | None, key: str) -> str:
@@ -173,13 +181,13 @@ def _settings(arms: Arms) -> str:
 
 
 def _draw(arms: Arms, kinds: Sequence[Quantity], features: Record | None, path: Path) -> None:
-    deepest = next(kind for kind in reversed(kinds) if kind.name.startswith("L"))
+    deepest = next(kind for kind in reversed(kinds) if kind.is_level)
     points = {}
     for arm, records in arms.items():
         below, own = _cost(arm, records, features, "train_cpu")
         at = interval(records, deepest, "test")
         if below is not None and own is not None:
-            points[SYSTEMS[arm].title] = (below + own, at.mean, at.low, at.high)
+            points[SYSTEMS[arm].title] = (below + own, *at.bar)
     figure_ = scatter_figure(
         points,
         x_label="training, processor seconds (features included)",

@@ -3,7 +3,7 @@
 import itertools
 from pathlib import Path
 
-from hyperlm.experiments.markdown import figure, spread, table
+from hyperlm.experiments.markdown import BARS, figure, picture, spread, table
 from hyperlm.experiments.quantities import interval, known
 from hyperlm.experiments.results import ResultsFile
 from hyperlm.experiments.starts import NAME, SHARES, arms_of
@@ -11,10 +11,10 @@ from hyperlm.experiments.verdicts import against
 from hyperlm.viz.intervals import Lines, intervals_figure
 from hyperlm.viz.save import save_figure
 
-__all__ = ["section"]
+__all__ = ["QUESTIONS", "section"]
 
 # What is compared with what: a question each.
-_QUESTIONS = (
+QUESTIONS = (
     ("random", ("tree, tau = 0.3", "tree, tau = 1", "names", "texts")),
     ("random, linear", ("names", "texts", "texts, linear")),
     ("texts", ("texts, Euclidean", "texts, linear")),
@@ -46,21 +46,22 @@ def section(results: ResultsFile, images: Path) -> list[str]:
             count = first.figures["train_texts"]
             path = next(kind for kind in kinds if kind.name == "path")
             at = {arm: interval(records, path, "test") for arm, records in arms.items()}
-            panels[f"{count:,} texts, d = {dim}"] = {
-                arm: (found.mean, found.low, found.high) for arm, found in at.items()
-            }
+            panels[f"{count:,} texts, d = {dim}"] = {arm: found.bar for arm, found in at.items()}
             parts += [
                 f"### {name}, {count:,} training texts, d = {dim}",
                 table(["start", *(kind.name for kind in kinds)], rows),
             ]
-            for base, others in _QUESTIONS:
+            for base, others in QUESTIONS:
                 asked = {arm: arms[arm] for arm in (base, *others) if arm in arms}
                 if base in asked and (sentences := against(asked, base, kinds)):
                     parts += [f"Against {base}, paired:", *sentences]
         if panels:
-            image = images / f"{NAME}-{name}.png"
-            save_figure(intervals_figure(panels, x_label="whole paths, percent"), image)
-            parts.append(figure(image.name, f"Accuracy by start on {name}, with 95 % intervals"))
+            image = picture(images, NAME, name)
+            drawn = intervals_figure(
+                panels, x_label="whole paths, percent", same_scale=True, notes=[BARS]
+            )
+            save_figure(drawn, image)
+            parts.append(figure(image, f"Accuracy by start on {name}, with 95 % intervals"))
     if not parts:
         return []
     head = [

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from hyperlm.experiments.compare_tuned import NAME, arms_of, tries_of
-from hyperlm.experiments.markdown import figure, spread, table
+from hyperlm.experiments.markdown import BARS, figure, picture, spread, table
 from hyperlm.experiments.quantities import Quantity, interval, known
 from hyperlm.experiments.report_compare import Arms, verdicts, widest
 from hyperlm.experiments.results import ResultsFile
@@ -12,8 +12,6 @@ from hyperlm.viz.intervals import Lines, intervals_figure
 from hyperlm.viz.save import save_figure
 
 __all__ = ["section"]
-
-_IMAGE = "compare-geometries-whole"
 
 
 def section(results: ResultsFile, images: Path) -> list[str]:
@@ -31,7 +29,7 @@ def section(results: ResultsFile, images: Path) -> list[str]:
             _tries(results, name),
             "Differences; bold where a verdict is given:",
             verdicts(arms, kinds),
-            _figure(arms, kinds, images / f"{_IMAGE}-{name}.png"),
+            _figure(arms, kinds, picture(images, "whole-models", name)),
         ]
     if not parts:
         return []
@@ -49,15 +47,13 @@ def _method() -> str:
 
 def _figure(arms: Arms, kinds: Sequence[Quantity], path: Path) -> str:
     """A panel for each accuracy, at every dimension that was run."""
-    shown = [kind for kind in kinds if kind.name.startswith("L") or kind.name == "macro-F1"]
+    shown = [kind for kind in kinds if kind.is_level or kind.name in ("path", "macro-F1")]
     panels: dict[str, Lines] = {}
     for kind in shown:
         found = {at: interval(records, kind, "test") for at, records in arms.items()}
-        panels[kind.title] = {
-            f"{arm}, d = {dim}": (one.mean, one.low, one.high) for (arm, dim), one in found.items()
-        }
-    save_figure(intervals_figure(panels, x_label="percent"), path)
-    return figure(path.name, "Accuracy by geometry where the backbone learns, 95 % intervals")
+        panels[kind.title] = {f"{arm}, d = {dim}": one.bar for (arm, dim), one in found.items()}
+    save_figure(intervals_figure(panels, x_label="percent", notes=[BARS]), path)
+    return figure(path, "Accuracy by geometry where the backbone learns, 95 % intervals")
 
 
 def _tries(results: ResultsFile, name: str) -> str:

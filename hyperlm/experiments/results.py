@@ -1,7 +1,8 @@
 """The results file: one JSON line per run, written and synced as the run ends, never rewritten.
 
 A line that was torn by a kill or a full disk is the last one: it is left out when the file is read,
-and cut off before the next line is appended. Anything else that cannot be read is an error.
+and cut off before the next line is appended. Anything else that cannot be read is an error. Of
+equal runs made for the same purpose the first counts.
 """
 
 import fcntl
@@ -132,6 +133,9 @@ class ResultsFile:
             self._remember(record)
 
     def _remember(self, record: Record) -> None:
+        # Two commands that share a file may make the same run, which must not count as two seeds.
+        if self.find(record.data, record.run, record.labels) is not None:
+            return
         self.records.append(record)
         self._at.setdefault((_line(record.data), record.run.key()), []).append(record)
 

@@ -37,8 +37,8 @@ class HeadRun:
         layers: one layer of the backbone per level, as ``hyperlm train --layers`` reads them.
         joined: every level reads the states of all tapped layers, one after the other, instead of
             the one of its own.
-        temperatures: ``level`` learns one for each level, ``shared`` one for all of them, ``fixed``
-            none.
+        temperatures: ``level`` learns one for each level, ``shared`` moves those of all levels as
+            one, ``fixed`` learns none.
         point_optimizer: ``riemannian`` Adam, which moves a point as one by a length; or ``adamw``
             on its tangent coordinates, each by itself.
         head_lr: learning rate of projections, biases and temperatures.

@@ -17,7 +17,9 @@ from hyperlm.errors import OptionError
 
 __all__ = [
     "BETTER",
+    "BETTER_HERE",
     "NO_DIFFERENCE",
+    "NO_VERDICT",
     "Difference",
     "Interval",
     "compare",
@@ -31,6 +33,8 @@ _ALPHA = 1 - LEVEL
 
 # Verdicts that the report looks for.
 NO_DIFFERENCE, BETTER = "no difference found", "is better"
+BETTER_HERE = "is better on these texts"  # figures that cannot be tested over texts
+NO_VERDICT = "no verdict"
 
 
 @dataclass(frozen=True)
@@ -46,6 +50,12 @@ class Interval:
     def half(self) -> float:
         return (self.high - self.low) / 2
 
+    @property
+    def bar(self) -> tuple[float, float, float]:
+        """Mean and the ends to draw: none for two seeds, whose interval is wider than any axis."""
+        known = self.count > 2
+        return self.mean, self.low if known else math.nan, self.high if known else math.nan
+
 
 @dataclass(frozen=True)
 class Difference:
@@ -54,7 +64,7 @@ class Difference:
     Attributes:
         over_seeds: mean difference with its interval over seeds.
         p_seeds: two-sided paired t-test over seeds; NaN for one seed, and where neither arm draws
-            anything and there are no texts to test over.
+            anything.
         p_texts: the same over texts, of the differences averaged over seeds; None where the figure
             is not a mean over texts.
     """
@@ -97,8 +107,8 @@ def compare(
         per_text = np.asarray(first_texts, dtype=np.float64) - np.asarray(second_texts, float)
         p_texts = _paired_p(per_text.mean(0))
     # Two arms that draw nothing differ by the same in every seed, which is no evidence.
-    drawn = len(a) < 2 or bool(a.std() or b.std()) or not (a - b).any()
-    p_seeds = _paired_p(a - b) if drawn or p_texts is not None else math.nan
+    drawn = bool(np.ptp(a) or np.ptp(b)) or not (a - b).any()
+    p_seeds = _paired_p(a - b) if drawn else math.nan
     return Difference(mean_interval(a - b), p_seeds, p_texts)
 
 
@@ -132,30 +142,38 @@ def verdict(
         p_seeds, p_texts: adjusted p-values, where several tests answer one question; by default
             those of the difference.
     Returns:
-        ``FIRST is better``, ``SECOND is better``, ``no difference found``, or that the texts are
-        too few for a difference that the seeds agree on.
+        ``FIRST is better``, ``SECOND is better``, ``no difference found``, that the texts are too
+        few for a difference that the seeds agree on, or why there is no verdict. ``is better on
+        these texts`` rests on at least three seeds alone; where nothing is drawn, texts decide.
     """
     seeds = difference.p_seeds if p_seeds is None else p_seeds
     texts = difference.p_texts if p_texts is None else p_texts
-    if difference.over_seeds.count < 2:
-        return "no verdict: one seed alone"
-    if math.isnan(seeds):
-        return "no verdict: nothing is drawn"
-    if not seeds < _ALPHA:
+    count = difference.over_seeds.count
+    if count < 2:
+        return f"{NO_VERDICT}: one seed alone"
+    if texts is None and math.isnan(seeds):
+        return f"{NO_VERDICT}: nothing is drawn"
+    if not (math.isnan(seeds) or seeds < _ALPHA):
         return NO_DIFFERENCE
+    if texts is None and count < 3:
+        return f"{NO_VERDICT}: two seeds alone"
     ahead = (difference.over_seeds.mean > 0) == higher_is_better
     winner = first if ahead else second
-    if texts is not None and not texts < _ALPHA:
-        return f"{winner} is ahead over seeds, but the texts are too few to say so"
-    return f"{winner} {BETTER}"
+    if texts is None:
+        return f"{winner} {BETTER_HERE}"
+    if texts < _ALPHA:
+        return f"{winner} {BETTER}"
+    if math.isnan(seeds):
+        return NO_DIFFERENCE
+    return f"{winner} is ahead over seeds, but the texts are too few to say so"
 
 
 def _paired_p(differences: np.ndarray) -> float:
     """Two-sided p of a mean of zero; 1 where all differences are zero, NaN for a single one."""
     if len(differences) < 2:
         return math.nan
-    spread = float(differences.std(ddof=1))
-    if spread == 0:
+    if not np.ptp(differences):
         return 1.0 if not differences.any() else 0.0
+    spread = float(differences.std(ddof=1))
     t = float(differences.mean()) / (spread / math.sqrt(len(differences)))
     return float(2 * stats.t.sf(abs(t), len(differences) - 1))

@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 from hyperlm.experiments.markdown import signed
 from hyperlm.experiments.quantities import Quantity, difference
 from hyperlm.experiments.results import Record
-from hyperlm.experiments.statistics import NO_DIFFERENCE, holm, verdict
+from hyperlm.experiments.statistics import NO_DIFFERENCE, Difference, holm, verdict
 
-__all__ = ["against"]
+__all__ = ["against", "judged"]
 
 
 def against(
@@ -15,31 +15,46 @@ def against(
 ) -> list[str]:
     """A Markdown list with a line for each quantity in which an arm differs from ``base``.
 
-    The p-values of one quantity are adjusted together (Holm). Empty where no arm has two seeds in
-    common with ``base``.
+    Empty where no arm has two seeds in common with ``base``.
+    """
+    lines, asked = [], False
+    for kind in kinds:
+        found = judged(arms, base, kind)
+        asked = asked or bool(found)
+        said = [
+            f"{arm} {signed(d.over_seeds.mean, kind)}, {words}"
+            for arm, (d, words) in found.items()
+            if words != NO_DIFFERENCE
+        ]
+        if said:
+            lines.append(f"- {kind.title}: {'; '.join(said)}.")
+    return ["\n".join([*lines, f"- everywhere else: {NO_DIFFERENCE}."])] if asked else []
+
+
+def judged(
+    arms: Mapping[str, Sequence[Record]], base: str, kind: Quantity
+) -> dict[str, tuple[Difference, str]]:
+    """By arm, its difference from ``base`` and the verdict, where they share two seeds.
+
+    The p-values are adjusted together (Holm).
     """
     seeds_of = {arm: {record.run.seed for record in records} for arm, records in arms.items()}
     shared = seeds_of.get(base, set())
     others = [arm for arm in arms if arm != base and len(seeds_of[arm] & shared) > 1]
-    if not others:
-        return []
-    lines = []
-    for kind in kinds:
-        found = [difference(arms[arm], arms[base], kind, "test") for arm in others]
-        seeds = holm([d.p_seeds for d in found])
-        texts = holm([float("nan") if d.p_texts is None else d.p_texts for d in found])
-        said = []
-        for arm, d, p_seeds, p_texts in zip(others, found, seeds, texts, strict=True):
-            words = verdict(
+    found = [difference(arms[arm], arms[base], kind, "test") for arm in others]
+    seeds = holm([d.p_seeds for d in found])
+    texts = holm([float("nan") if d.p_texts is None else d.p_texts for d in found])
+    return {
+        arm: (
+            d,
+            verdict(
                 d,
                 first=arm,
                 second=base,
                 higher_is_better=kind.higher is not False,
                 p_seeds=p_seeds,
                 p_texts=None if d.p_texts is None else p_texts,
-            )
-            if words != NO_DIFFERENCE:
-                said.append(f"{arm} {signed(d.over_seeds.mean, kind)}, {words}")
-        if said:
-            lines.append(f"- {kind.title}: {'; '.join(said)}.")
-    return ["\n".join([*lines, f"- everywhere else: {NO_DIFFERENCE}."])]
+            ),
+        )
+        for arm, d, p_seeds, p_texts in zip(others, found, seeds, texts, strict=True)
+    }

@@ -95,8 +95,9 @@ def draw_panel(axes: Axes, panel: Panel, names: Sequence[str], colors: Theme) ->
         if (high > low).any():
             axes.fill_between(x, low, high, color=shade, alpha=0.15, linewidth=0, zorder=2)
     if panel.diagonal:
-        ends = (min(0.0, *axes.get_xlim()), 1.02 * max(*axes.get_xlim(), *axes.get_ylim()))
-        axes.plot(ends, ends, color=colors.muted, linewidth=0.8, zorder=1)
+        most = max(float(np.nanmax(line.get_xydata())) for line in axes.lines)
+        ends = (0.0, 1.03 * most)  # markers at the end stay whole
+        axes.plot((0.0, most), (0.0, most), color=colors.muted, linewidth=0.8, zorder=1)
         axes.set(xlim=ends, ylim=ends)
     if panel.title:
         axes.set_title(shorten(panel.title, 40), parse_math=False)
