@@ -59,7 +59,7 @@ def _draw(arms: dict[str, list[Record]], kinds: list[Quantity], path: Path) -> N
     for kind in kinds:
         if kind.is_level or kind.name in ("path", "macro-F1"):
             found = {arm: interval(records, kind, "test") for arm, records in arms.items()}
-            panels[kind.title] = {arm: at.bar for arm, at in found.items()}
+            panels[kind.name] = {arm: at.bar for arm, at in found.items()}
     save_figure(intervals_figure(panels, x_label="percent", notes=[BARS]), path)
 
 

@@ -17,7 +17,7 @@ from hyperlm.viz.save import save_figure
 
 __all__ = ["section"]
 
-_LEAST = 20  # answers of a run, on average, in a bin that is drawn
+_LEAST = 8  # answers of a run, on average, in a bin that is drawn
 
 
 def section(results: ResultsFile, images: Path) -> list[str]:

@@ -51,7 +51,7 @@ def _figure(arms: Arms, kinds: Sequence[Quantity], path: Path) -> str:
     panels: dict[str, Lines] = {}
     for kind in shown:
         found = {at: interval(records, kind, "test") for at, records in arms.items()}
-        panels[kind.title] = {f"{arm}, d = {dim}": one.bar for (arm, dim), one in found.items()}
+        panels[kind.name] = {f"{arm}, d = {dim}": one.bar for (arm, dim), one in found.items()}
     save_figure(intervals_figure(panels, x_label="percent", notes=[BARS]), path)
     return figure(path, "Accuracy by geometry where the backbone learns, 95 % intervals")
 

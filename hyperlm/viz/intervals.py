@@ -16,7 +16,7 @@ from hyperlm.viz.style import caption, heading, in_style, name_ticks, new_figure
 __all__ = ["Lines", "intervals_figure"]
 
 Lines = Mapping[str, tuple[float, float, float]]
-_ACROSS = 4  # panels side by side
+_ACROSS = 5  # panels side by side
 
 
 @in_style
