@@ -7,6 +7,7 @@ import itertools
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -387,6 +388,20 @@ def test_the_report_adds_the_features_and_draws(frozen, asked, tmp_path):
     assert level["path_consistency"] < 1
     image = tmp_path / f"peers-{frozen.name}.png"
     assert image.read_bytes().startswith(b"\x89PNG")
+
+
+def test_repeats_of_what_draws_nothing_are_one_run(frozen, asked, tmp_path):
+    results, still = (ResultsFile(tmp_path / name) for name in ("r.jsonl", "still.jsonl"))
+    peers.run(frozen, results, seeds=3, systems="geoopt")
+    for found in results.records:
+        run = found.run
+        if isinstance(run, Trial) and found.labels["arm"] == "geoopt":
+            run = replace(run, settings=run.settings | {"epochs": 0})
+        still.append([replace(found, run=run)])
+    for records, wanted in ((results, "| geoopt prototypes | 3 |"), (still, "| 1, untrained |")):
+        text = "\n".join(report_peers.section(records, tmp_path))
+        (line,) = (line for line in text.splitlines() if wanted in line)
+        assert ("±" in line) == (records is results)
 
 
 def test_equals_on_val_are_told_apart_by_macro_f1_and_a_changed_grid_is_followed(tmp_path):

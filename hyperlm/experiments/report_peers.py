@@ -95,26 +95,27 @@ def _amount(value: float | None) -> str:
 
 def _table(arms: Arms, kinds: Sequence[Quantity], features: Record | None) -> str:
     threads = {record.figures["cost"]["threads"] for records in arms.values() for record in records}
-    rows = [
-        [
-            SYSTEMS[arm].title,
-            _runs(records),
-            *(spread(interval(records, kind, "test"), kind) for kind in kinds),
-            *(_cell(arm, records, features, key) for key in _COST.values()),
-        ]
-        for arm, records in arms.items()
-    ]
+    rows = []
+    for arm, records in arms.items():
+        # A start that stays as it is draws nothing: repeats of it are one run.
+        own = records[:1] if _untrained(records[0]) else records
+        rows.append(
+            [
+                SYSTEMS[arm].title,
+                "1, untrained" if _untrained(records[0]) else str(len(records)),
+                *(spread(interval(own, kind, "test"), kind) for kind in kinds),
+                *(_cell(arm, records, features, key) for key in _COST.values()),
+            ]
+        )
     count = " or ".join(map(str, sorted(threads)))
     head = f"system ({count} thread{'s' if threads != {1} else ''})"
     return table([head, "runs", *(kind.name for kind in kinds), *_COST], rows)
 
 
-def _runs(records: Sequence[Record]) -> str:
-    run = records[0].run
+def _untrained(record: Record) -> bool:
+    run = record.run
     assert isinstance(run, Trial)
-    # A start that stays as it is draws nothing: repeats of it are one run.
-    untrained = run.settings.get("options", run.settings).get("epochs") == 0
-    return "1, untrained" if untrained else str(len(records))
+    return bool(run.settings.get("options", run.settings).get("epochs") == 0)
 
 
 def _cell(arm: str, records: Sequence[Record], features: Record | None, key: str) -> str:
