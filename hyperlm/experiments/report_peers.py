@@ -7,7 +7,7 @@ import numpy as np
 
 from hyperlm.experiments.markdown import figure, picture, signed, spread, table
 from hyperlm.experiments.peers import NAME, SYSTEMS, arms_of, features_of
-from hyperlm.experiments.quantities import Quantity, interval, quantities, values
+from hyperlm.experiments.quantities import Quantity, interval, known, quantities, values
 from hyperlm.experiments.results import Record, ResultsFile
 from hyperlm.experiments.statistics import compare, holm
 from hyperlm.experiments.trials import Trial
@@ -71,9 +71,9 @@ def section(results: ResultsFile, images: Path) -> list[str]:
 
 def _kinds(arms: Arms) -> list[Quantity]:
     levels = len(next(iter(arms.values()))[0].figures["test"]["levels"])
-    known = {kind.name: kind for kind in quantities(levels)}
+    every = {kind.name: kind for kind in quantities(levels)}
     names = [*(f"L{level + 1}" for level in range(levels)), "path", "macro-F1"]
-    return [*(known[name] for name in names), _PATHS, known["severity"]]
+    return [*(every[name] for name in names), _PATHS, every["severity"]]
 
 
 def _cost(
@@ -128,10 +128,8 @@ def _cell(arm: str, records: Sequence[Record], features: Record | None, key: str
 
 def _differences(arms: Arms) -> list[str]:
     """Ours less each system, paired over texts; bold where more texts would not undo it."""
-    levels = len(next(iter(arms.values()))[0].figures["test"]["levels"])
-    kinds = [
-        kind for kind in quantities(levels) if kind.texts is not None and kind.name != "raw cons."
-    ]
+    there = known(record for records in arms.values() for record in records)
+    kinds = [kind for kind in there if kind.texts is not None and kind.name != "raw cons."]
     parts = []
     for ours, tuned in _OURS.items():
         others = [arm for arm in arms if arm not in _OURS and _tunes(arm) == tuned]
