@@ -5,27 +5,25 @@ import shutil
 
 import torch
 from safetensors import SafetensorError
+from torch import nn
 
 from hyperlm.errors import OptionError, OutputError
-from hyperlm.lm import HierarchicalLM
-from hyperlm.lm.decoder import HierarchicalDecoder
 from hyperlm.options import TrainingOptions
 from hyperlm.runfolder import RunFolder
 
 __all__ = ["check_space", "explained_failure"]
 
-Model = HierarchicalLM | HierarchicalDecoder
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
-def _space_needed(model: Model, checkpoints: int) -> int:
+def _space_needed(model: nn.Module, checkpoints: int) -> int:
     """Bytes of the model and some checkpoints, each with weights and Adam's two moments."""
     weights = sum(p.numel() * p.element_size() for p in model.parameters())
     moments = 2 * sum(p.numel() * p.element_size() for p in model.parameters() if p.requires_grad)
     return weights + checkpoints * (weights + moments)
 
 
-def check_space(model: Model, folder: RunFolder, options: TrainingOptions) -> None:
+def check_space(model: nn.Module, folder: RunFolder, options: TrainingOptions) -> None:
     """Refuse at once what would fail after the first epoch."""
     there = next(p for p in (folder.path, *folder.path.parents) if p.exists())
     needed, free = _space_needed(model, min(2, options.epochs)), shutil.disk_usage(there).free
@@ -38,7 +36,9 @@ def check_space(model: Model, folder: RunFolder, options: TrainingOptions) -> No
         )
 
 
-def explained_failure(error: BaseException, model: Model, folder: RunFolder) -> Exception | None:
+def explained_failure(
+    error: BaseException, model: nn.Module, folder: RunFolder
+) -> Exception | None:
     """A full disk or memory in the user's terms; ``None`` for any other error."""
     if isinstance(error, torch.OutOfMemoryError):
         return OptionError(

@@ -16,7 +16,7 @@ from hyperlm.viz.style import caption, heading, in_style, name_ticks, new_figure
 __all__ = ["Lines", "intervals_figure"]
 
 Lines = Mapping[str, tuple[float, float, float]]
-_ACROSS = 5  # panels side by side
+_ACROSS = 5  # panels side by side at most
 
 
 @in_style
@@ -47,8 +47,8 @@ def intervals_figure(
     if not panels or not all(panels.values()):
         raise OptionError("intervals need at least one panel, and every panel at least one line.")
     names = list(dict.fromkeys(name for lines in panels.values() for name in lines))
-    across = min(_ACROSS, len(panels))
-    down = -(-len(panels) // across)
+    down = -(-len(panels) // _ACROSS)
+    across = -(-len(panels) // down)  # rows of equal length
     height = 0.9 + down * (0.45 + 0.19 * len(names))
     fig, colors = new_figure(5.4 if across == 1 else 8.0, height, dark=dark)
     shade, _ = class_style(0, colors)  # rows have names: colours would say nothing more
