@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from hyperlm import decoding
+from hyperlm.calibration import fit_temperature
 from hyperlm.data import LabelledTexts, gold_nodes
 from hyperlm.errors import DataError, OptionError
 from hyperlm.lm import HierarchicalLM
@@ -85,6 +86,32 @@ class Classifier:
             model.config.level_names or [f"L{i + 1}" for i in range(self.taxonomy.num_levels)]
         )
 
+    @property
+    def temperature(self) -> float:
+        """What divides the scores of paths before they become probabilities."""
+        return float(self.model.config.path_temperature)
+
+    def calibrate(self, texts: LabelledTexts) -> float:
+        """Fit the temperature of the probabilities to labelled texts; answers stay as they are.
+
+        ``hyperlm train`` does so with the val split. Do it again with texts of your own, at best a
+        few hundred that the model was not trained on; ``model.save_pretrained`` keeps it.
+
+        Returns:
+            The temperature; more than 1 where the model was too sure of itself.
+        Raises:
+            OptionError: a model that answers in words, or no text whose label ends a path.
+        """
+        model = self.model
+        found = fit_temperature(
+            self.logits(texts.texts),
+            gold_nodes(texts, self.taxonomy),
+            self.taxonomy,
+            loss=model.head.loss_kind,
+        )
+        model.config.path_temperature = found
+        return found
+
     @torch.inference_mode()
     def logits(self, texts: Sequence[str]) -> Tensor:
         """Node scores ``(n, N)``, on the CPU, in the order of ``texts``."""
@@ -150,9 +177,10 @@ class Classifier:
         with torch.inference_mode():
             logits = self.logits(texts)
             kind, cuts = self.model.head.loss_kind, self.model.head.cuts(logits.device)
-            answer = decoding.decode(logits, cuts, loss=kind)
-            best = decoding.top_k(logits, cuts, top_k, loss=kind)
-            marginals = decoding.marginals(logits, cuts, loss=kind)
+            heat = self.temperature
+            answer = decoding.decode(logits, cuts, loss=kind, temperature=heat)
+            best = decoding.top_k(logits, cuts, top_k, loss=kind, temperature=heat)
+            marginals = decoding.marginals(logits, cuts, loss=kind, temperature=heat)
             if threshold is not None:
                 answer = decoding.decode_threshold(marginals, answer, threshold)
         paths, tops = answer.paths(self.taxonomy), best.paths(self.taxonomy)
@@ -206,7 +234,7 @@ class Classifier:
         for start in range(0, len(texts), _WINDOW):
             logits = self.logits(texts[start : start + _WINDOW])
             kind, cuts = self.model.head.loss_kind, self.model.head.cuts(logits.device)
-            decoded = decoding.decode(logits, cuts, loss=kind)
+            decoded = decoding.decode(logits, cuts, loss=kind, temperature=self.temperature)
             # Heads without a softmax per level answer each level by what lies below its nodes.
             per_level = (
                 logits

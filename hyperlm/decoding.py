@@ -5,6 +5,9 @@ the best root-to-terminal path of every text, its probability, and marginals of 
 Everything here is exact: a tree is decoded by sums along its paths, a DAG by dynamic programming
 over its levels, never by a beam.
 
+A *temperature* divides the scores of paths before the softmax: no answer changes, only how sure it
+is. :mod:`hyperlm.calibration` fits it to texts with known labels.
+
 A level is a *cut* through the taxonomy, with one member of every path: see ``cut_tables``.
 
 What a path scores depends on the loss the logits were trained with, hence the argument ``loss``:
@@ -22,6 +25,7 @@ distribution over all paths. In a DAG a terminal stands for its best path, so th
 terminal score the same and the one along ``taxonomy.parent`` is given.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, get_args
@@ -112,23 +116,31 @@ def path_scores(
 
 
 @torch.no_grad()
-def top_k(logits: Tensor, taxonomy: Taxonomy | Cuts, k: int, *, loss: Loss = "level") -> Decoded:
+def top_k(
+    logits: Tensor,
+    taxonomy: Taxonomy | Cuts,
+    k: int,
+    *,
+    loss: Loss = "level",
+    temperature: float = 1.0,
+) -> Decoded:
     """The ``k`` most probable paths with their posterior probabilities, best first.
 
     Args:
         logits: ``(B, N)``; -inf masks a node.
         k: At least 1; a taxonomy with fewer terminals gives that many.
         loss: The loss the logits were trained with.
+        temperature: Of the path posterior, positive; more than 1 is less sure.
     Returns:
         Shapes ``(B, k)`` and ``(B, k, L)``. The paths end at different terminals.
     Raises:
-        ModelError: As ``path_scores``. OptionError: ``k`` or ``loss`` out of range.
+        ModelError: As ``path_scores``. OptionError: A ``k``, loss or temperature out of range.
     """
     if k < 1:
         raise OptionError(f"top_k: k is {k}; ask for at least 1 path.")
 
     def work(cuts: Cuts, x: Tensor, start: int) -> tuple[Tensor, ...]:
-        log_prob, came_from = _log_posterior(cuts, x, loss, start)
+        log_prob, came_from = _log_posterior(cuts, x, loss, temperature, start)
         if k == 1:  # several times faster than topk, and ties go to the first terminal
             log_prob, best = log_prob.max(1, keepdim=True)
         else:
@@ -136,28 +148,33 @@ def top_k(logits: Tensor, taxonomy: Taxonomy | Cuts, k: int, *, loss: Loss = "le
         nodes = cuts.terminals[best]
         return nodes, cuts.walk(nodes, came_from), log_prob
 
-    _check_loss(loss)
+    _check_loss(loss, temperature)
     return Decoded(*_by_chunk(logits, taxonomy, work))
 
 
-def decode(logits: Tensor, taxonomy: Taxonomy | Cuts, *, loss: Loss = "level") -> Decoded:
+def decode(
+    logits: Tensor, taxonomy: Taxonomy | Cuts, *, loss: Loss = "level", temperature: float = 1.0
+) -> Decoded:
     """The most probable path of each text; it exists in the taxonomy whatever the logits.
 
     Args:
         logits: ``(B, N)``; -inf masks a node.
         taxonomy: The taxonomy, or its ``Cuts``.
         loss: The loss the logits were trained with.
+        temperature: Of the path posterior; changes probabilities, never paths.
     Returns:
         ``Decoded`` of shapes ``(B,)`` and ``(B, L)``.
     Raises:
         ModelError: Wrong shape, NaN or +inf, or a row in which every path is masked.
     """
-    best = top_k(logits, taxonomy, 1, loss=loss)
+    best = top_k(logits, taxonomy, 1, loss=loss, temperature=temperature)
     return Decoded(best.nodes[:, 0], best.path_nodes[:, 0], best.log_prob[:, 0])
 
 
 @torch.no_grad()
-def marginals(logits: Tensor, taxonomy: Taxonomy | Cuts, *, loss: Loss = "level") -> Tensor:
+def marginals(
+    logits: Tensor, taxonomy: Taxonomy | Cuts, *, loss: Loss = "level", temperature: float = 1.0
+) -> Tensor:
     """Probability that the text belongs at or below each node, from the path posterior.
 
     The sum over the terminals among the node and its descendants. In a DAG that is over all
@@ -171,11 +188,11 @@ def marginals(logits: Tensor, taxonomy: Taxonomy | Cuts, *, loss: Loss = "level"
     """
 
     def work(cuts: Cuts, x: Tensor, start: int) -> tuple[Tensor, ...]:
-        posterior = _log_posterior(cuts, x, loss, start)[0].exp()
+        posterior = _log_posterior(cuts, x, loss, temperature, start)[0].exp()
         # Sums of float32 may pass 1 by a rounding.
         return (cuts.sums_below(posterior).clamp(max=1.0),)
 
-    _check_loss(loss)
+    _check_loss(loss, temperature)
     return _by_chunk(logits, taxonomy, work)[0]
 
 
@@ -265,17 +282,21 @@ def _by_chunk(
     return tuple(torch.cat(parts) for parts in zip(*done, strict=True))
 
 
-def _log_posterior(cuts: Cuts, x: Tensor, loss: Loss, start: int) -> tuple[Tensor, Tensor | None]:
+def _log_posterior(
+    cuts: Cuts, x: Tensor, loss: Loss, temperature: float, start: int
+) -> tuple[Tensor, Tensor | None]:
     """Log-probabilities over the terminals, ``(B, T)``, and the parents of the best paths."""
     full, came_from = cuts.terminal_scores(x, loss)
     masked = full.amax(1) == -torch.inf
     _refuse(masked, start, "mask every path with -inf. Leave at least one terminal reachable")
-    return full.log_softmax(1), came_from
+    return (full / temperature).log_softmax(1), came_from
 
 
-def _check_loss(loss: str) -> None:
+def _check_loss(loss: str, temperature: float = 1.0) -> None:
     if loss not in get_args(Loss):
         raise OptionError(f"loss is {loss!r}; use one of {', '.join(get_args(Loss))}.")
+    if not 0 < temperature < math.inf:
+        raise OptionError(f"temperature {temperature:g}: it must be positive and finite.")
 
 
 def _refuse(bad: Tensor, start: int, why: str) -> None:

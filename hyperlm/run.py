@@ -290,6 +290,8 @@ def _finish(
     classifier = (
         TextClassifier(model) if isinstance(model, HierarchicalDecoder) else Classifier(model)
     )
+    if bundle.val is not None and not isinstance(classifier, TextClassifier):
+        classifier.calibrate(bundle.val)
     metrics = {
         split: classifier.evaluate(texts) if texts is not None else None
         for split, texts in (("val", bundle.val), ("test", bundle.test))

@@ -8,10 +8,13 @@ import torch
 
 import hyperlm
 from hyperlm import Classifier, HierarchicalLM, classifier
+from hyperlm.calibration import path_nll
 from hyperlm.data import LabelledTexts, load_data
 from hyperlm.errors import DataError, ModelError, OptionError
+from hyperlm.metrics import expected_calibration_error
 from hyperlm.options import TrainingOptions
 from hyperlm.training import fit
+from hyperlm.viz.reading import read_texts
 
 TEXTS = ["owl0 bird1 animal0 owl2", "", "mint0 word1 word2 herb0 plant1", "   \n", "pike1 pike0"]
 
@@ -253,3 +256,34 @@ def test_loading_what_is_no_run_is_refused(tmp_path):
 
 def test_points_lie_in_the_ball(trained):
     assert (trained.points(TEXTS).norm(dim=1) < 1).all()
+
+
+# --- calibration ---------------------------------------------------------------------------------
+
+
+def test_calibrated_probabilities_travel_with_the_model_and_no_answer_changes(
+    run, bundle, tmp_path
+):
+    model = hyperlm.load(run, device="cpu")
+    val, ends = bundle.split("val"), bundle.gold("val")
+    before, scores = model.predict(val.texts), model.logits(val.texts)
+    found = model.calibrate(val)
+    assert found != 1
+    assert found == model.temperature
+    kind = model.model.head.loss_kind
+    heated, plain = (
+        path_nll(scores, ends, bundle.taxonomy, loss=kind, temperature=t) for t in (found, 1)
+    )
+    assert heated < plain
+    model.model.save_pretrained(tmp_path / "m")
+    after = hyperlm.load(tmp_path / "m", device="cpu").predict(val.texts)
+    assert [a.path for a in after] == [b.path for b in before]
+    assert [a.probabilities for a in after] != [b.probabilities for b in before]
+    # The picture of a run says what predict says.
+    read = read_texts(model, val.texts)
+    np.testing.assert_allclose(read.probability, [a.top[0].probability for a in after], rtol=1e-5)
+    document = model.evaluate(val)
+    right = [end in nodes for end, nodes in zip(read.predicted, ends, strict=True)]
+    assert document["ece"] == pytest.approx(
+        expected_calibration_error(right, read.probability), abs=1e-6
+    )

@@ -92,7 +92,9 @@ def test_info_describes_a_run(command: Command, command_run: Path) -> None:
     assert facts["taxonomy"] == model.taxonomy.fingerprint
     assert facts["results"]["test"]["n"] == 32
     said = command("info", command_run).stdout
-    for part in ("poincare, 4 dimensions, curvature -1", "14 in a tree", "path accuracy"):
+    assert facts["path_temperature"] == model.config.path_temperature
+    heat = f"at temperature {model.config.path_temperature:g}, fitted"
+    for part in ("poincare, 4 dimensions, curvature -1", "14 in a tree", heat, "path accuracy"):
         assert part in said
 
 

@@ -8,6 +8,7 @@ import pytest
 from experiment_data import BASE, TREE, features, head_of, record
 from scipy import stats
 
+from hyperlm.calibration import fit_temperature
 from hyperlm.errors import OptionError
 from hyperlm.experiments import (
     arms,
@@ -210,14 +211,21 @@ def test_calibration_figures_are_those_of_a_hand_count():
     figures = calibration.calibration_figures(
         {"val": logits, "test": logits}, TREE, {"val": split, "test": split}, "level"
     )
-    whole = figures["selective"][0]
-    assert (whole["threshold"], whole["answered"], whole["whole"], whole["depth"]) == (0, 1, 1, 1)
+    trained, fitted = figures["trained"], figures["fitted"]
     accuracy = measure(logits, TREE, split, loss="level", few=np.zeros(len(x), bool))
-    assert whole["accuracy"] == pytest.approx(accuracy["path_accuracy"])
-    given = [step["depth"] for step in figures["selective"]]
-    assert given == sorted(given, reverse=True)
-    for level, bins in enumerate(figures["reliability"]):
-        counts, sure, hits = np.array(bins).T
+    assert trained["ece"] == pytest.approx(accuracy["ece"], abs=1e-6)
+    assert figures["temperature"] == fit_temperature(logits, split.gold, TREE)
+    assert fitted["nll"] < trained["nll"]
+    for state in (trained, fitted):
+        whole = state["selective"][0]
+        found = [whole[key] for key in ("threshold", "answered", "whole", "depth")]
+        assert found == [0, 1, 1, 1]
+        assert whole["accuracy"] == pytest.approx(accuracy["path_accuracy"])
+        given = [step["depth"] for step in state["selective"]]
+        assert given == sorted(given, reverse=True)
+    for level, found in enumerate(trained["levels"]):
+        counts, sure, hits = np.array(found["reliability"]).T
         gap = float((counts * np.abs(sure - hits)).sum() / counts.sum())
         if level == 0:  # deeper, texts whose gold path has ended are asked here and not there
             assert gap == pytest.approx(accuracy["levels"][level]["ece"], abs=1e-6)
+        assert gap == pytest.approx(found["ece"], abs=1e-6)

@@ -23,6 +23,7 @@ ORDER = (
     {
         "heads",
         "decoding",
+        "calibration",
         "cuts",
         "cut_tables",
         "label_sets",

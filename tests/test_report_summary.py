@@ -95,5 +95,25 @@ def test_what_allows_no_verdict_is_not_counted(tmp_path):
     assert "for : against" not in told(single, tmp_path, "single.jsonl")
 
 
+def sure(arm, dim, before, after, seed):
+    """A record of calibration with these errors of whole paths."""
+    found = record(seed, arm, dim, experiment="calibration")
+    extra = {"trained": {"ece": before}, "fitted": {"ece": after}}
+    return replace(found, figures=found.figures | {"extra": extra})
+
+
+def test_calibration_stands_as_trained_and_fitted(tmp_path):
+    records = [record(seed, arm) for arm in ("poincare", "linear") for seed in range(2)]
+    records += [sure("poincare", 4, 0.2 + seed / 50, 0.05, seed) for seed in range(2)]
+    one = told(records, tmp_path)
+    assert row(one, "made up, 2 seeds") == ["made up, 2 seeds", "21.0 to 5.0"]
+    records.append(sure("linear", 8, 0.3, 0.1, 0))  # two dimensions are two arms
+    text = told(records, tmp_path, "more.jsonl")
+    header = ["ECE, as trained to fitted", "poincare, d = 4", "linear, d = 8"]
+    assert row(text, *header) == header
+    assert row(text, "made up, 1 to 2 seeds")[1:] == ["21.0 to 5.0", "30.0 to 10.0"]
+    assert "as trained to fitted" not in told(records[:4], tmp_path, "none.jsonl")
+
+
 def test_nothing_compared_is_nothing_said(tmp_path):
     assert told([record(experiment="starts", share=1.0)], tmp_path) == ""

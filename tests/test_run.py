@@ -47,6 +47,14 @@ def test_metrics_are_those_of_the_saved_model(finished_run: Path, demo_like: Pat
     assert results(finished_run)["test"]["levels"][0]["accuracy"] > 0.7  # it did learn
 
 
+def test_probabilities_are_calibrated_on_val(finished_run: Path, demo_like: Path) -> None:
+    model, bundle = hyperlm.load(finished_run), load_data(demo_like)
+    fitted = model.temperature
+    assert fitted != 1
+    assert fitted == model.calibrate(bundle.split("val"))
+    assert f"have the temperature {fitted:g}," in (finished_run / "README.md").read_text()
+
+
 def test_the_card_is_valid_and_complete(finished_run: Path, run_options: TrainingOptions) -> None:
     card = (finished_run / "README.md").read_text()
     _, front, body = card.split("---\n", 2)

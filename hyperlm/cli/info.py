@@ -82,6 +82,7 @@ def _model_facts(run: str) -> dict[str, Any]:
         "dim": head.dim,
         "curvature": curvature,
         "loss": head.loss_kind,
+        "path_temperature": config.path_temperature,
         "levels": [
             {"name": name, "nodes": len(nodes)}
             for name, nodes in zip(names, taxonomy.levels, strict=True)
@@ -147,6 +148,10 @@ def _show(facts: dict[str, Any]) -> None:
             ("layers", ", ".join(map(str, facts["layers"])) + _pooling(facts)),
             ("head", _head(facts)),
         ]
+        if "path_temperature" in facts:
+            heat = facts["path_temperature"]
+            known = f"at temperature {heat:g}, fitted" if heat != 1 else "as trained"
+            rows.append(("probabilities", known))
         if "nodes" in facts:
             kind = "tree" if facts["tree"] else "DAG"
             ends = f"{facts['path_ends']:,} ends"

@@ -1,9 +1,10 @@
 """How far can probabilities be trusted? Reliability, stopping early, and sets with a guarantee.
 
 Trains the arms of ``compare-geometries`` at one dimension (their tuned rates, where that has been
-run, else a tuning of its own) and keeps, per run: reliability bins of every level; accuracy against
-depth when an answer stops at the deepest node that is sure enough; and conformal sets over the tree
-at 90 %, whose coverage is checked over many random halves of val and test together. Command:
+run, else a tuning of its own) and keeps, per run: likelihood, calibration error and reliability of
+every level, and accuracy against depth when an answer stops at the deepest node that is sure
+enough, both as trained and with the temperature that ``hyperlm train`` fits to val; and conformal
+sets over the tree at 90 %, whose coverage is checked over many random halves of test. Command:
 ``hyperlm experiment calibration``.
 """
 
@@ -12,14 +13,16 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from hyperlm import decoding
+from hyperlm.calibration import fit_temperature, path_nll
 from hyperlm.experiments.arms import GEOMETRIES, tuned
 from hyperlm.experiments.conformal import check_coverage
 from hyperlm.experiments.features import FrozenData, Split
 from hyperlm.experiments.results import Record, ResultsFile
+from hyperlm.experiments.settings import HeadRun
+from hyperlm.metrics import expected_calibration_error
 from hyperlm.taxonomy import Taxonomy
 
 __all__ = ["ARMS", "NAME", "arms_of", "calibration_figures", "run"]
@@ -55,12 +58,15 @@ def run(
 
 
 def arms_of(results: ResultsFile, data: str) -> dict[str, list[Record]]:
-    """The measured runs of a data set by arm."""
-    found: dict[str, list[Record]] = {}
+    """The measured runs of a data set by arm, and by dimension where there are several."""
+    found: dict[tuple[str, int], list[Record]] = {}
     for record in results.of(experiment=NAME, stage="measure"):
-        if record.data["name"] == data:
-            found.setdefault(record.labels["arm"], []).append(record)
-    return found
+        if record.data["name"] == data and isinstance(record.run, HeadRun):
+            found.setdefault((record.labels["arm"], record.run.dim), []).append(record)
+    several = len({dim for _, dim in found}) > 1
+    return {
+        f"{arm}, d = {dim}" if several else arm: records for (arm, dim), records in found.items()
+    }
 
 
 def calibration_figures(
@@ -71,29 +77,55 @@ def calibration_figures(
     Args:
         logits: ``(n, N)`` on val and on test.
     Returns:
-        ``reliability``: per level, ``[texts, mean confidence, accuracy]`` of every bin on test;
-        ``selective``: per threshold, the share of answered texts, the mean share of the path that
-        was given, and how many of the given answers hold; ``conformal``: see
-        :func:`~.conformal.check_coverage`.
+        ``temperature``: fitted to val; ``trained`` and ``fitted``, with probabilities on test as
+        training left them and at that temperature: ``nll`` and ``ece`` of whole paths; ``levels``,
+        each with ``ece`` and ``reliability``, ``[texts, mean confidence, accuracy]`` of every bin;
+        ``selective``, per threshold the share of answered texts, the mean share of the path that
+        was given, and how many of the given answers hold. ``conformal``: see
+        :func:`~.conformal.check_coverage`; on test alone, since the temperature has seen val.
     """
     cuts = decoding.cuts_of(taxonomy)
-    decoded = decoding.decode(logits["test"], cuts, loss=loss)
-    marginals = decoding.marginals(logits["test"], cuts, loss=loss)
+    fitted = fit_temperature(logits["val"], splits["val"].gold, cuts, loss=loss)
+    scores = decoding.path_scores(logits["test"], cuts, loss=loss)[:, cuts.terminals]
+    posterior = (scores / fitted).softmax(1).numpy()
+    return {
+        "temperature": fitted,
+        "trained": _trust(logits["test"], cuts, splits["test"], loss, 1.0),
+        "fitted": _trust(logits["test"], cuts, splits["test"], loss, fitted),
+        "conformal": check_coverage(posterior, splits["test"].gold, taxonomy, coverage=COVERAGE),
+    }
+
+
+def _trust(
+    logits: Tensor, cuts: decoding.Cuts, split: Split, loss: decoding.Loss, temperature: float
+) -> dict[str, Any]:
+    """How far the probabilities of one temperature can be trusted on a split."""
+    taxonomy = cuts.taxonomy
+    decoded = decoding.decode(logits, cuts, loss=loss, temperature=temperature)
+    marginals = decoding.marginals(logits, cuts, loss=loss, temperature=temperature)
     paths = decoded.path_nodes
     sure = marginals.gather(1, paths.clamp_min(0)).masked_fill(paths < 0, -1.0).numpy()
-    gold = [_with_ancestors(taxonomy, ends) for ends in splits["test"].gold]
+    gold = [_with_ancestors(taxonomy, ends) for ends in split.gold]
     hit = np.array(
         [[node in nodes for node in row] for row, nodes in zip(paths.tolist(), gold, strict=True)]
     )
-    both = torch.cat([logits["val"], logits["test"]])
-    posterior = decoding.path_scores(both, cuts, loss=loss)[:, cuts.terminals].softmax(1)
-    ends = [*splits["val"].gold, *splits["test"].gold]
+    right = np.array(
+        [end in ends for end, ends in zip(decoded.nodes.tolist(), split.gold, strict=True)]
+    )
+    asked = sure >= 0
     return {
-        "reliability": [
-            _bins(sure[:, level], hit[:, level]) for level in range(taxonomy.num_levels)
+        "nll": path_nll(logits, split.gold, cuts, loss=loss, temperature=temperature),
+        "ece": expected_calibration_error(right, decoded.prob.clamp(0, 1), bins=BINS),
+        "levels": [
+            {
+                "ece": expected_calibration_error(
+                    hit[asked[:, at], at], sure[asked[:, at], at], bins=BINS
+                ),
+                "reliability": _bins(sure[:, at], hit[:, at]),
+            }
+            for at in range(taxonomy.num_levels)
         ],
         "selective": [_stopped(sure, hit, threshold) for threshold in THRESHOLDS],
-        "conformal": check_coverage(posterior.numpy(), ends, taxonomy, coverage=COVERAGE),
     }
 
 

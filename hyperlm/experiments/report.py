@@ -48,7 +48,7 @@ and, for what is known text by text, one over texts, both adjusted (Holm) over t
 question, at 5 %. Where only seeds can be tested, it says *on these texts*: other texts might not
 show it. Where nothing is drawn, texts alone decide. *hF1* is the F1 of labels with their ancestors;
 *distance* the mean number of edges between answer and gold, right answers included; *ECE* the mean
-gap between the probability of a path and how often it holds."""
+gap between the probability of a path, as training leaves it, and how often it holds."""
 
 
 def write_report(results: ResultsFile, path: Path) -> None:

@@ -34,12 +34,15 @@ def section(results: ResultsFile, images: Path) -> list[str]:
         return []
     return [
         "## What probabilities are worth",
-        f"ECE: mean gap between the probability of an answer and how often it holds, {BINS} bins, "
-        f"per level; the figure has the bins of {_LEAST} answers or more a run. "
+        "Each arm as training left it, and with one temperature T for the probabilities of all "
+        "paths, fitted to val as `hyperlm train` does; no answer changes. ECE: mean gap between "
+        f"the probability of an answer and how often it holds, {BINS} bins, of whole paths and per "
+        f"level; the figure has the bins of {_LEAST} answers or more a run. The likelihood is that "
+        "of the right paths, in nats a text, less is better. "
         "Stopping: the answer ends at the deepest node whose probability is at least the "
         "threshold; *depth* is the share of the path that is given, *accuracy* how many of the "
         "given answers hold. Sets: conformal sets of paths with a promised coverage, checked on "
-        "random halves of val and test together: *lowest* is the 5 % quantile over the halves, "
+        "random halves of test, with T fitted: *lowest* is the 5 % quantile over the halves, "
         "*depth of one answer* that of the lowest common ancestor of the set. "
         f"`hyperlm experiment {NAME}`",
         *parts,
@@ -47,22 +50,32 @@ def section(results: ResultsFile, images: Path) -> list[str]:
 
 
 def _errors(arms: dict[str, list[Record]]) -> str:
-    levels = len(next(iter(arms.values()))[0].figures["test"]["levels"])
-    kinds = [
-        Quantity(f"ECE, level {level + 1}", "", ("levels", level, "ece"), False)
-        for level in range(levels)
-    ]
-    rows = [
-        [arm, *(spread(interval(records, kind, "test"), kind) for kind in kinds)]
-        for arm, records in arms.items()
-    ]
-    return table(["arm", *(kind.name for kind in kinds)], rows)
+    """Every arm as training left it, then with the temperature that was fitted to val."""
+    levels = _levels(arms)
+    rows = []
+    for arm, records in arms.items():
+        heat = float(np.mean([record.figures["extra"]["temperature"] for record in records]))
+        for state, shown in (("trained", arm), ("fitted", f"{arm}, T = {heat:.1f}")):
+            kinds = [
+                Quantity("likelihood", "", (state, "nll"), False, percent=False),
+                Quantity("ECE", "", (state, "ece"), False),
+                *(Quantity("ECE", "", (state, "levels", n, "ece"), False) for n in range(levels)),
+            ]
+            rows.append(
+                [shown, *(spread(interval(records, kind, "extra"), kind) for kind in kinds)]
+            )
+    header = ["arm", "-log likelihood", "ECE, paths", *(f"level {n + 1}" for n in range(levels))]
+    return table(header, rows)
+
+
+def _levels(arms: dict[str, list[Record]]) -> int:
+    return len(next(iter(arms.values()))[0].figures["extra"]["fitted"]["levels"])
 
 
 def _selective(arms: dict[str, list[Record]]) -> str:
     rows = []
     for arm, records in arms.items():
-        steps = [record.figures["extra"]["selective"] for record in records]
+        steps = [record.figures["extra"]["fitted"]["selective"] for record in records]
         for at in zip(*steps, strict=True):
             rows.append(
                 [
@@ -94,31 +107,29 @@ def _conformal(arms: dict[str, list[Record]]) -> str:
 
 def _draw(arms: dict[str, list[Record]], path: Path) -> None:
     """Reliability of each level, and accuracy by how much of the path is said."""
-    levels = len(next(iter(arms.values()))[0].figures["extra"]["reliability"])
+    levels = _levels(arms)
     panels = []
-    for level in range(levels):
-        series = {arm: _reliability(records, level) for arm, records in arms.items()}
+    for state, level in [("trained", levels - 1), *(("fitted", n) for n in range(levels))]:
+        series = {arm: _reliability(records, state, level) for arm, records in arms.items()}
         series = {arm: points for arm, points in series.items() if points}
         if series:
-            panels.append(
-                Panel(
-                    f"level {level + 1}",
-                    "hold, percent",
-                    series,
-                    "probability, percent",
-                    diagonal=True,
-                )
-            )
+            title = f"level {level + 1}, " + ("as trained" if state == "trained" else "T fitted")
+            x_label = "probability, percent"
+            panels.append(Panel(title, "hold, percent", series, x_label, diagonal=True))
     stopped = {arm: _stops(records) for arm, records in arms.items()}
-    panels.append(Panel("stopping early", "hold, percent", stopped, "percent of the path said"))
+    panels.append(
+        Panel("stopping early, T fitted", "hold, percent", stopped, "percent of the path said")
+    )
     save_figure(curves_figure(panels, x_label=""), path)
 
 
-def _reliability(records: Sequence[Record], level: int) -> list[tuple[float, float, float, float]]:
+def _reliability(
+    records: Sequence[Record], state: str, level: int
+) -> list[tuple[float, float, float, float]]:
     """Bins of all runs together: mean probability, and how many answers hold."""
     bins: dict[int, list[list[float]]] = {}
     for record in records:
-        for count, sure, held in record.figures["extra"]["reliability"][level]:
+        for count, sure, held in record.figures["extra"][state]["levels"][level]["reliability"]:
             bins.setdefault(math.ceil(sure * BINS), []).append([count, sure, held])
     points = []
     for found in bins.values():
@@ -132,7 +143,8 @@ def _reliability(records: Sequence[Record], level: int) -> list[tuple[float, flo
 def _stops(records: Sequence[Record]) -> list[tuple[float, float, float, float]]:
     """A point for each threshold: percent of the path that is said, and how many answers hold."""
     points = []
-    for at in zip(*(record.figures["extra"]["selective"] for record in records), strict=True):
+    steps = [record.figures["extra"]["fitted"]["selective"] for record in records]
+    for at in zip(*steps, strict=True):
         held = [100 * one["accuracy"] for one in at if one["accuracy"] is not None]
         if held:
             found = mean_interval(held)

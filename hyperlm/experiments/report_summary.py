@@ -7,7 +7,7 @@ The verdicts are those of the sections below, gathered, not tested again.
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from hyperlm.experiments import compare_geometries, compare_tuned, starts
+from hyperlm.experiments import calibration, compare_geometries, compare_tuned, starts
 from hyperlm.experiments.compare_geometries import question
 from hyperlm.experiments.markdown import signed, spread, table
 from hyperlm.experiments.quantities import Quantity, interval, known, seeds_of
@@ -48,6 +48,14 @@ def section(results: ResultsFile, images: Path) -> list[str]:
         "are the ball in other coordinates, stand there too.",
         _accuracies(results, sets),
     ]
+    sure = {name: calibration.arms_of(results, name) for name in sets}
+    if any(sure.values()):
+        parts += [
+            "Calibration error of whole paths (ECE), as training leaves the heads and with one "
+            "temperature fitted to val, as `hyperlm train` does. Everywhere else in this report "
+            "ECE is as training leaves it.",
+            _probabilities({name: arms for name, arms in sure.items() if arms}),
+        ]
     tallies = [tally for pair in PAIRS if (tally := _tally(sets, *pair))]
     if tallies:
         parts.append(
@@ -60,6 +68,22 @@ def section(results: ResultsFile, images: Path) -> list[str]:
             "all of these, some verdicts are chance."
         )
     return parts + tallies
+
+
+def _probabilities(sets: dict[str, dict[str, list[Record]]]) -> str:
+    """Calibration errors before and after, a row for each set."""
+    names = list(dict.fromkeys(arm for arms in sets.values() for arm in arms))
+    rows = []
+    for name, arms in sets.items():
+        cells = []
+        for arm in names:
+            kinds = [Quantity("ECE", "", (state, "ece"), False) for state in ("trained", "fitted")]
+            means = (
+                [interval(arms[arm], kind, "extra").mean for kind in kinds] if arm in arms else []
+            )
+            cells.append(" to ".join(f"{mean:.1f}" for mean in means) or "-")
+        rows.append([f"{name}, {seeds_of(arms.values())}", *cells])
+    return table(["ECE, as trained to fitted", *names], rows)
 
 
 def _names(results: ResultsFile) -> list[str]:

@@ -29,6 +29,8 @@ class HierarchicalLMConfig(PreTrainedConfig):
             :mod:`hyperlm.lm.joined`.
         level_names: names of the levels, for tables.
         max_length: longest text in tokens; longer ones are truncated.
+        path_temperature: what divides the scores of paths before they become probabilities; 1 until
+            :func:`~hyperlm.calibration.fit_temperature` has seen texts.
     """
 
     model_type = "hyperlm"
@@ -47,6 +49,7 @@ class HierarchicalLMConfig(PreTrainedConfig):
     joined: bool = False
     level_names: list[str] | None = None
     max_length: int = 128
+    path_temperature: float = 1.0
 
     def tree(self) -> Taxonomy:
         """The taxonomy as an object."""

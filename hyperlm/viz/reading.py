@@ -58,9 +58,10 @@ def read_texts(model: Classifier, texts: Sequence[str], *, k: int = 5) -> Read:
     for start in range(0, len(texts), _WINDOW):
         logits, tangents = _forward(model, texts[start : start + _WINDOW])
         cuts = head.cuts(logits.device)
-        best = decoding.top_k(logits, cuts, k, loss=head.loss_kind)
+        kind, heat = head.loss_kind, model.temperature
+        best = decoding.top_k(logits, cuts, k, loss=kind, temperature=heat)
         path = best.path_nodes[:, 0]
-        marginals = decoding.marginals(logits, cuts, loss=head.loss_kind)
+        marginals = decoding.marginals(logits, cuts, loss=kind, temperature=heat)
         of_path = marginals.gather(1, path.clamp(min=0)).masked_fill(path < 0, 0)
         answers = (
             tangents, best.nodes[:, 0], path, of_path, best.prob[:, 0], best.nodes,
