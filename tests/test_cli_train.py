@@ -36,8 +36,17 @@ def test_training_tells_people_what_they_need(command_trained: tuple[Path, Resul
     for line in (f"in {folder}, a", f"hyperlm predict {folder} --text", f"evaluate {folder}"):
         assert line in result.stdout
     assert "training:" in result.stderr
+    assert "fill the" not in result.stderr  # no text is longer than what is read
     for chatter in ("Loading weights", "model shards", "of type"):
         assert chatter not in result.stderr
+
+
+def test_texts_that_are_cut_are_counted(
+    command: Command, train_words: list[str], tmp_path: Path
+) -> None:
+    short = [*train_words, "--epochs", 1, "--max-length", 5]
+    result = command("train", *short, "--output", tmp_path / "run")
+    assert "Note: 128 of 128 training texts fill the 5 tokens that are read" in result.stderr
 
 
 def test_json_is_all_there_is_on_standard_output(

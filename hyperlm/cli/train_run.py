@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 __all__ = ["run_and_show"]
 
+_MANY_CUT = 0.1  # share of texts that is worth a line
+
 
 def run_and_show(
     options: TrainingOptions,
@@ -115,10 +117,30 @@ def _summary(options: TrainingOptions, model: "Model", bundle: "DataBundle", con
         ],
         console,
     )
+    if (cut := _cut_short(model, bundle)) is not None:
+        say(cut)
     for warning in bundle.source.get("warnings", []):
         say(f"Note: {warning}.")
     if bundle.has_replies and options.answer != "text":
         say(f"Note: --answer {options.answer} learns labels alone; --answer text the replies too.")
+
+
+def _cut_short(model: "Model", bundle: "DataBundle") -> str | None:
+    """Word that many texts end where the model stops reading; a decoder says so itself."""
+    from hyperlm.lm import HierarchicalLM
+    from hyperlm.lm.batches import tokenise
+
+    if not isinstance(model, HierarchicalLM):
+        return None
+    texts, limit = bundle.split("train").texts, model.config.max_length
+    # Kept on disk: training finds them there.
+    full = sum(len(ids) == limit for ids in tokenise(texts, model.tokenizer, limit))
+    if full < _MANY_CUT * len(texts):
+        return None
+    return (
+        f"Note: {full:,} of {len(texts):,} training texts fill the {limit} tokens that are read; a "
+        f"longer --max-length than {limit} reads on, and takes longer."
+    )
 
 
 def _next_steps(options: TrainingOptions, folder: Path, *, err: bool) -> None:
