@@ -109,4 +109,6 @@ def run_trials(
 
 def machine() -> str:
     """The processor and how many threads were used, in words."""
-    return f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}"
+    threads = torch.get_num_threads()
+    count = f"{threads} thread{'s' * (threads != 1)}"
+    return f"{platform.machine()}, {count}, torch {torch.__version__}"
