@@ -14,6 +14,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -24,7 +25,7 @@ from hyperlm.errors import DataError, OptionError
 from hyperlm.lm import HierarchicalLM
 from hyperlm.lm.batches import Collator, tokenise
 from hyperlm.lm.loading import answers_in_words, load_decoder, load_model
-from hyperlm.metrics import evaluate_predictions
+from hyperlm.metrics import evaluate_predictions, tree_distances
 
 __all__ = ["Alternative", "Classifier", "Prediction", "load"]
 
@@ -197,9 +198,12 @@ class Classifier:
             )
         return 0
 
-    def evaluate(self, texts: LabelledTexts) -> dict[str, Any]:
+    def evaluate(self, texts: LabelledTexts, *, mistakes: bool = False) -> dict[str, Any]:
         """All metrics on labelled texts, as the document that ``hyperlm evaluate --json`` prints.
 
+        Args:
+            mistakes: add a list of the wrong answers, the surest first: ``line``, ``text``,
+                ``gold`` (paths), ``answer`` (a path), ``probability``, ``edges`` between both.
         Raises:
             DataError: labels that the taxonomy lacks, or texts without a label.
         """
@@ -227,7 +231,30 @@ class Classifier:
             raw_consistent=answers.consistent.numpy(),
             level_names=self.level_names,
         )
-        return {**document, "texts_per_second": len(texts) / seconds}
+        document["texts_per_second"] = len(texts) / seconds
+        if mistakes:
+            document["mistakes"] = self._mistakes(texts, gold, answers)
+        return document
+
+    def _mistakes(
+        self, texts: LabelledTexts, gold: Sequence[np.ndarray], answers: _Answers
+    ) -> list[dict[str, Any]]:
+        edges = tree_distances(self.taxonomy, gold, answers.nodes.numpy()).tolist()
+        wrong = [row for row, end in enumerate(answers.nodes.tolist()) if end not in gold[row]]
+        wrong.sort(key=lambda row: -float(answers.confidence[row]))
+        return [
+            {
+                "line": texts.lines[row],
+                "text": texts.texts[row],
+                "gold": [list(self.taxonomy.path(int(end))) for end in gold[row]],
+                "answer": [
+                    self.taxonomy.name(n) for n in answers.path_nodes[row].tolist() if n >= 0
+                ],
+                "probability": float(answers.confidence[row]),
+                "edges": edges[row],
+            }
+            for row in wrong
+        ]
 
     def _answers(self, texts: Sequence[str]) -> _Answers:
         parts: list[_Answers] = []

@@ -121,9 +121,9 @@ class TextClassifier(Classifier):
                 consistent[row] = bool(said.nodes) and said.nodes[-1] in ends
         return _Answers(nodes, paths, confidence, consistent, cut=cut)
 
-    def evaluate(self, texts: LabelledTexts) -> dict[str, Any]:
+    def evaluate(self, texts: LabelledTexts, *, mistakes: bool = False) -> dict[str, Any]:
         """As for every classifier; with replies to compare with, also ``reply``, their figures."""
-        document = super().evaluate(texts)
+        document = super().evaluate(texts, mistakes=mistakes)
         if texts.replies is None or not self.decoder.config.text_levels:
             return document
         return {**document, "reply": self._reply_figures(texts, texts.replies)}

@@ -3,9 +3,11 @@
 import json
 from pathlib import Path
 
+import pytest
 from cli_words import KEYS, Command
 
-from hyperlm.data import write_rows
+import hyperlm
+from hyperlm.data import load_data, read_rows, write_rows
 
 pytest_plugins = ["cli_fixtures"]
 
@@ -69,3 +71,52 @@ def test_a_table_that_was_divided_is_divided_again(
         assert document["n"] == 32
         assert document["levels"] == stored["levels"]
         assert "cut from all.csv" in result.stderr
+
+
+def test_mistakes_become_a_table_with_the_surest_first(
+    command: Command, command_run: Path, demo_like: Path, tmp_path: Path
+) -> None:
+    target = tmp_path / "wrong.jsonl"
+    words = ["evaluate", command_run, "--data", demo_like / "test.csv", "--mistakes", target]
+    result = command(*words, "--json")
+    rows = [json.loads(line) for line in target.read_text().splitlines()]
+    document = json.loads(result.stdout)
+    assert set(document) == KEYS
+    assert rows
+    assert len(rows) == round(32 * (1 - document["path_accuracy"]))
+    assert f"{len(rows)} of 32 answers are wrong: {target}" in result.stderr
+    sure = [row["probability"] for row in rows]
+    assert sure == sorted(sure, reverse=True)
+    assert sum(row["edges"] for row in rows) / 32 == pytest.approx(document["mean_tree_distance"])
+    # What stands there is what the file says and what predict answers.
+    texts = load_data(demo_like).split("test")
+    model = hyperlm.load(command_run)
+    for row in rows:
+        at = texts.lines.index(row["line"])
+        assert row["text"] == texts.texts[at]
+        assert row["gold"] == " > ".join(texts.paths[at][0])
+        answer = model.predict([row["text"]])[0]
+        assert row["answer"] == " > ".join(answer.path) != row["gold"]
+        assert row["probability"] == pytest.approx(answer.top[0].probability, rel=1e-4)
+    table = tmp_path / "wrong.csv"
+    command(*words[:-1], table)
+    assert len(list(read_rows(table))) == len(rows)
+
+
+def test_mistakes_replace_no_data(
+    command: Command, command_run: Path, demo_like: Path, tmp_path: Path
+) -> None:
+    data = tmp_path / "test.csv"
+    data.write_bytes((demo_like / "test.csv").read_bytes())
+    for given, target, said in (
+        (data, data, "is part of the data"),
+        (tmp_path, data, "is part of the data"),  # a folder of tables
+        (data, tmp_path / "no" / "x.csv", "there is no folder"),
+        (data, tmp_path / "x.txt", ".txt"),
+    ):
+        result = command("evaluate", command_run, "--data", given, "--mistakes", target)
+        assert result.exit_code == 1
+        assert said in result.stderr
+    trained = command("evaluate", command_run, "--mistakes", demo_like / "test.csv")
+    assert "is part of the data" in trained.stderr
+    assert data.read_bytes() == (demo_like / "test.csv").read_bytes()

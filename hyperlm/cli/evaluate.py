@@ -1,7 +1,7 @@
 """``hyperlm evaluate``: a trained model and labelled texts in, all metrics out."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from hyperlm.lm.decoder import HierarchicalDecoder
 
 __all__ = ["evaluate", "set_reply_tokens"]
+
+_STEP, _OR = " > ", " | "  # between the names of a path, and between several gold paths
 
 
 def evaluate(
@@ -52,6 +54,14 @@ def evaluate(
     reply_tokens: Annotated[
         int | None, typer.Option(help="Most tokens of a reply; shorter ones take less time.", min=1)
     ] = None,
+    mistakes: Annotated[
+        Path | None,
+        typer.Option(
+            help="Write the wrong answers to this table, the surest first; the suffix decides the "
+            "format (.csv, .tsv, .jsonl, .parquet), an existing file is replaced.",
+            metavar="FILE",
+        ),
+    ] = None,
     batch_size: Annotated[int, typer.Option(help="Texts a forward pass.", min=1)] = 64,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
     debug: Debug = False,
@@ -64,6 +74,8 @@ def evaluate(
     from hyperlm.progress import quiet_libraries
     from hyperlm.run_texts import texts_of_run
 
+    if mistakes is not None:
+        _check_target(mistakes, run, data)
     quiet_libraries()
     model = load(run, batch_size=batch_size)
     columns = {
@@ -82,7 +94,9 @@ def evaluate(
     if limit is not None and limit < of:
         texts = texts.sample(limit, seed)
         _note(f"a sample of {limit:,} of the {of:,} texts, drawn with seed {seed}.")
-    document = model.evaluate(texts)
+    document = model.evaluate(texts, mistakes=mistakes is not None)
+    if mistakes is not None:
+        _write_mistakes(mistakes, document.pop("mistakes"), len(texts))
     if len(texts) < of:
         document["sample"] = {"of": of, "seed": seed}
     if json:
@@ -98,6 +112,39 @@ def evaluate(
             f"{reply['longest']} tokens, {reply['seconds_per_text']:.2f} s each; perplexity of the "
             "wanted replies after the gold label and after its own."
         )
+
+
+def _check_target(target: Path, run: str, data: str | None) -> None:
+    """Refuse before the work what would be refused after it, or would cost somebody their texts."""
+    from hyperlm.data.table import table_format
+    from hyperlm.errors import OutputError
+    from hyperlm.run_texts import trained_on
+
+    table_format(target)
+    if not target.parent.is_dir():
+        raise OutputError(f"{target}: there is no folder {str(target.parent)!r}. Make it first.")
+    options, _ = trained_on(run)
+    named = data if data is not None else options.data if options else ""
+    source = Path(named)
+    here = bool(named) and source.exists() and target.exists()
+    if here and (source.samefile(target) or source.samefile(target.parent)):
+        raise OutputError(f"{target}: is part of the data {named}. Choose another --mistakes.")
+
+
+def _write_mistakes(target: Path, found: list[dict[str, Any]], of: int) -> None:
+    from hyperlm.data import write_rows
+
+    names = ["line", "text", "gold", "answer", "probability", "edges"]
+    rows = (
+        row
+        | {
+            "gold": _OR.join(_STEP.join(path) for path in row["gold"]),
+            "answer": _STEP.join(row["answer"]),
+        }
+        for row in found
+    )
+    write_rows(target, rows, names)
+    say(f"{len(found):,} of {of:,} answers are wrong: {target}, the surest first.")
 
 
 def set_reply_tokens(decoder: "HierarchicalDecoder | None", tokens: int) -> None:
