@@ -213,10 +213,11 @@ def _environment(
     device = model.device
     where = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
     precision = str(resolve_precision(options.precision, device)).removeprefix("torch.")
+    threads = torch.get_num_threads()
     return [
         ["time", f"{seconds:.0f} s"],
         ["device", f"{device.type} ({where})"],
-        ["cores", f"{os.cpu_count()}, {torch.get_num_threads()} threads"],
+        ["cores", f"{os.cpu_count()}, {threads} thread{'s' * (threads != 1)}"],
         ["processes", os.environ.get("WORLD_SIZE", "1")],
         ["precision", f"{precision} (head: float32)"],
         ["seed", str(options.seed)],

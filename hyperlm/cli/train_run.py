@@ -101,6 +101,7 @@ def _summary(options: TrainingOptions, model: "Model", bundle: "DataBundle", con
     # Where the Trainer will put it.
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     precision = str(resolve_precision(options.precision, device)).removeprefix("torch.")
+    threads = torch.get_num_threads()
     total = sum(p.numel() for p in model.parameters())
     name = "HypLoRA" if options.adapter == "hyplora" else "LoRA"
     layers = tuple(model.config.layers or ())
@@ -113,7 +114,7 @@ def _summary(options: TrainingOptions, model: "Model", bundle: "DataBundle", con
             ("model", f"{options.backbone}, {total / 1e6:.1f}M parameters{how}"),
             ("layers", ", ".join(map(str, layers)) + how_chosen),
             ("head", head_in_words(options)),
-            ("device", f"{device.type}, {precision}, {torch.get_num_threads()} threads"),
+            ("device", f"{device.type}, {precision}, {threads} thread{'s' * (threads != 1)}"),
         ],
         console,
     )
