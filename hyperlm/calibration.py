@@ -17,7 +17,7 @@ from hyperlm.cuts import Cuts, Loss, cuts_of
 from hyperlm.errors import OptionError
 from hyperlm.taxonomy import Taxonomy
 
-__all__ = ["fit_temperature", "path_nll"]
+__all__ = ["enough_rows", "fit_temperature", "path_nll"]
 
 # log T is sought here: probabilities that are 50 times flatter, or steeper, say nothing.
 _RANGE = (-4.0, 4.0)
@@ -55,9 +55,7 @@ def fit_temperature(
             "fit_temperature: no text has a label at which a path of the taxonomy ends. Give texts "
             "with labels of the deepest level."
         )
-    most = max(1, _MOST // len(cuts.terminals))
-    if len(known) > most:  # evenly spaced, so that nothing is drawn
-        known = [known[at * len(known) // most] for at in range(most)]
+    known = [known[at] for at in enough_rows(len(known), cuts)]
     scores, right = _scores(logits, known, ends, cuts, loss)
 
     def cost(log_t: float) -> float:
@@ -66,6 +64,18 @@ def fit_temperature(
     # Along log T the cost falls to one valley; the search is told to 1e-3 of T.
     found = minimize_scalar(cost, bounds=_RANGE, method="bounded", options={"xatol": 1e-3})
     return round(float(np.exp(found.x)), 3)
+
+
+def enough_rows(count: int, taxonomy: Taxonomy | Cuts) -> list[int]:
+    """Rows out of ``count`` that :func:`fit_temperature` makes do with; nothing is drawn.
+
+    All of them, unless there are so many paths that their scores would fill the memory; then some
+    hundred, evenly spaced. Whoever has to compute the logits first can leave out the others.
+    """
+    most = max(1, _MOST // len(cuts_of(taxonomy).terminals))
+    if count <= most:
+        return list(range(count))
+    return [at * count // most for at in range(most)]
 
 
 def path_nll(

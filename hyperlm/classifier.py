@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from hyperlm import decoding
-from hyperlm.calibration import fit_temperature
+from hyperlm.calibration import enough_rows, fit_temperature
 from hyperlm.data import LabelledTexts, gold_nodes
 from hyperlm.errors import DataError, OptionError
 from hyperlm.lm import HierarchicalLM
@@ -104,6 +104,7 @@ class Classifier:
             OptionError: a model that answers in words, or no text whose label ends a path.
         """
         model = self.model
+        texts = texts.take(enough_rows(len(texts), self.taxonomy))
         found = fit_temperature(
             self.logits(texts.texts),
             gold_nodes(texts, self.taxonomy),

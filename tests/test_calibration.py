@@ -9,7 +9,7 @@ from decoding_oracle import LOSSES, RAGGED, law, posterior, random_logits, seeds
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hyperlm.calibration import fit_temperature, path_nll
+from hyperlm.calibration import enough_rows, fit_temperature, path_nll
 from hyperlm.decoding import decode, decode_threshold, marginals, top_k
 from hyperlm.errors import OptionError
 from hyperlm.taxonomy import Taxonomy
@@ -135,6 +135,8 @@ def test_only_as_many_texts_as_are_needed_are_used(monkeypatch):
     monkeypatch.setattr("hyperlm.calibration._MOST", 6 * 1500)
     part = fit_temperature(x, gold, FLAT, loss="leaf")
     assert part == fit_temperature(x[::2], gold[::2], FLAT, loss="leaf")
+    assert enough_rows(3000, FLAT) == list(range(0, 3000, 2))
+    assert enough_rows(1500, FLAT) == list(range(1500))
 
 
 @pytest.mark.parametrize("temperature", [0.0, -1.0, math.inf, math.nan])
