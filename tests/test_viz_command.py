@@ -46,7 +46,7 @@ def test_figures_are_written(command, figure, tmp_path):
     assert result.stdout == "x.svg\n"
     assert (tmp_path / "x.svg").read_text().startswith("<?xml")
     # Texts are read where they are needed alone.
-    assert bool(command.asked[0]["limit"]) == (figure == "confusion")
+    assert bool(command.asked[0]["limit"]) == (figure in ("confusion", "reliability"))
 
 
 def test_the_tree_with_all_there_is_and_its_measure(command, tmp_path):

@@ -29,8 +29,12 @@ class FigureName(StrEnum):
     norms = "norms"
     distances = "distances"
     confusion = "confusion"
+    reliability = "reliability"
     training = "training"
     sweep = "sweep"
+
+
+_OF_TEXTS = (FigureName.confusion, FigureName.reliability)
 
 
 class ProjectionName(StrEnum):
@@ -153,7 +157,7 @@ def visualize(
         done: dict[str, Any] = {"output": str(target), "figure": "sweep"}
         _write(_sweep(Path(run), title, theme), target)
     else:
-        needs = page or texts or confusion or figure is FigureName.confusion
+        needs = page or texts or confusion or figure in _OF_TEXTS
         source = _read(run, data, split, limit if needs else 0)
         if page:
             how = projection.value if projection is not None else None

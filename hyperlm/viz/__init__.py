@@ -14,6 +14,7 @@ from hyperlm.viz.layout import Layout, tree_layout
 from hyperlm.viz.norms import norms_figure
 from hyperlm.viz.project import PROJECTIONS, applicable, default_projection, project
 from hyperlm.viz.quality import Quality, picture_quality
+from hyperlm.viz.reliability import reliability_figure
 from hyperlm.viz.rundata import RunData, TextData, collect_run, read_source, taxonomy_data
 from hyperlm.viz.save import save_figure
 from hyperlm.viz.style import style
@@ -43,6 +44,7 @@ __all__ = [
     "project",
     "read_source",
     "read_sweep",
+    "reliability_figure",
     "run_tree_figure",
     "save_figure",
     "style",

@@ -11,12 +11,13 @@ from hyperlm.viz.distances import distances_figure
 from hyperlm.viz.figure import run_tree_figure
 from hyperlm.viz.layout import Layout
 from hyperlm.viz.norms import norms_figure
+from hyperlm.viz.reliability import reliability_figure
 from hyperlm.viz.rundata import RunData
 from hyperlm.viz.training_curves import training_figure
 
 __all__ = ["FIGURES", "draw_figure"]
 
-FIGURES = ("tree", "norms", "distances", "confusion", "training")
+FIGURES = ("tree", "norms", "distances", "confusion", "reliability", "training")
 
 
 def draw_figure(
@@ -38,8 +39,8 @@ def draw_figure(
     Args:
         run: What to show.
         figure: ``tree``: :func:`run_tree_figure`. ``norms``: :func:`norms_figure`. ``distances``:
-            :func:`distances_figure`. ``confusion``: :func:`confusion_figure`. ``training``:
-            :func:`training_figure`.
+            :func:`distances_figure`. ``confusion``: :func:`confusion_figure`. ``reliability``:
+            :func:`reliability_figure`. ``training``: :func:`training_figure`.
         layout: Of the tree, and of distances to be measured in a picture.
         cones, texts, confusion, max_labels: Of the tree; ``texts`` of the norms too.
         level: Of the confusion matrix.
@@ -58,6 +59,8 @@ def draw_figure(
         return distances_figure(run, layout, title=title, dark=dark, seed=seed)
     if figure == "confusion":
         return confusion_figure(run, level=level, title=title, dark=dark)
+    if figure == "reliability":
+        return reliability_figure(run, title=title, dark=dark)
     if figure == "training":
         return training_figure(run, title=title, dark=dark)
     raise OptionError(f"figure {figure!r}; choose one of {', '.join(FIGURES)}.")
