@@ -55,7 +55,7 @@ def model_card(
         _results(metrics),
         "Accuracies, F1 and consistencies in percent, after path decoding; raw consistency is that "
         "of the levels' separate answers. Mistake severity is the mean number of edges between a "
-        "wrong answer and the right one." + _sureness(model),
+        "wrong answer and the right one." + _sureness(model, metrics),
         "## Data",
         _data(source),
         "## Settings",
@@ -167,10 +167,10 @@ def _results(metrics: dict[str, Any]) -> str:
     return _table(header, rows) if rows else "The data has neither a val nor a test split."
 
 
-def _sureness(model: HierarchicalLM | HierarchicalDecoder) -> str:
+def _sureness(model: HierarchicalLM | HierarchicalDecoder, metrics: dict[str, Any]) -> str:
     """What was done to the probabilities, in a sentence; nothing for words and without val."""
-    heat = getattr(model.config, "path_temperature", 1.0)
-    if heat == 1:
+    heat = getattr(model.config, "path_temperature", None)
+    if heat is None or metrics.get("val") is None:
         return ""
     return f" Probabilities have the temperature {heat:g}, which was fitted to val."
 

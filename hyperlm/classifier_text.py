@@ -54,6 +54,11 @@ class TextClassifier(Classifier):
         super().__init__(model, batch_size=batch_size)  # type: ignore[arg-type]
         self.decoder, self.width, self.scoring = model, width, scoring
 
+    @property
+    def temperature(self) -> float:
+        """1: the probabilities of words are those of the search, and nothing divides them."""
+        return 1.0
+
     def logits(self, texts: Sequence[str]) -> Tensor:
         raise _speaks()
 

@@ -289,7 +289,8 @@ def _log_posterior(
     full, came_from = cuts.terminal_scores(x, loss)
     masked = full.amax(1) == -torch.inf
     _refuse(masked, start, "mask every path with -inf. Leave at least one terminal reachable")
-    return (full / temperature).log_softmax(1), came_from
+    # From the best score down: nothing overflows, however small the temperature.
+    return ((full - full.amax(1, keepdim=True)) / temperature).log_softmax(1), came_from
 
 
 def _check_loss(loss: str, temperature: float = 1.0) -> None:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from hyperlm.calibration import enough_rows, fit_temperature, path_nll
 from hyperlm.decoding import decode, decode_threshold, marginals, top_k
 from hyperlm.errors import OptionError
+from hyperlm.metrics import expected_calibration_error
 from hyperlm.taxonomy import Taxonomy
 
 DAG = Taxonomy.from_edges([("x", "a"), ("x", "b"), ("y", "a"), ("z", "b"), ("w", "y")])
@@ -19,14 +20,22 @@ FLAT = Taxonomy.from_paths([(name,) for name in "abcdef"])
 temperatures = st.floats(0.2, 8)
 
 
-def likelihood(posteriors, gold, temperature):
-    """Mean negative log-likelihood of the gold ends, from the probability of every path."""
+def at_temperature(found, temperature):
+    """Probabilities of all paths by end node, at a temperature."""
+    heated = {end: p ** (1 / temperature) for end, p in found.items()}
+    whole = sum(heated.values())
+    return {end: p / whole for end, p in heated.items()}
+
+
+def log_loss(posteriors, gold, temperature):
+    """Of "the answer holds", summed over the texts."""
     total = 0.0
     for found, ends in zip(posteriors, gold, strict=True):
-        heated = {end: p ** (1 / temperature) for end, p in found.items()}
-        whole = sum(heated.values())
-        total -= sum(math.log(heated[int(end)] / whole) for end in ends) / len(ends)
-    return total / len(gold)
+        heated = at_temperature(found, temperature)
+        answer = max(heated, key=lambda end: heated[end])
+        others = sum(p for end, p in heated.items() if end != answer)
+        total -= math.log(heated[answer] if answer in ends else others)
+    return total
 
 
 def drawn_gold(taxonomy, logits, loss, temperature, seed=0):
@@ -68,22 +77,26 @@ def test_the_fit_is_the_lowest_of_a_fine_grid(seed, loss, t, heat):
     enumerated = [posterior(t, row, loss) for row in x.tolist()]
 
     def cost(log_t):
-        return 12 * likelihood(enumerated, gold, math.exp(log_t)) + log_t**2 / 2
+        return log_loss(enumerated, gold, math.exp(log_t)) + log_t**2 / 2
 
     found = fit_temperature(x, gold, t, loss=loss)
-    lowest = min(cost(log_t) for log_t in np.linspace(-2, 4, 121))
+    lowest = min(cost(log_t) for log_t in np.linspace(-1, 3.9, 99))
     assert cost(math.log(found)) <= lowest + 1e-3
 
 
 @law
 @given(seeds, st.sampled_from(LOSSES), temperatures)
-def test_the_likelihood_is_that_of_all_gold_paths_in_equal_parts(seed, loss, heat):
-    x = random_logits(RAGGED, seed, rows=3)
+def test_the_likelihood_is_that_of_any_gold_path(seed, loss, heat):
+    x = random_logits(RAGGED, seed, rows=4)
     ends = RAGGED.terminals
-    gold = [ends[:1], ends[1:4], ends[-2:]]
-    enumerated = [posterior(RAGGED, row, loss) for row in x.tolist()]
+    gold = [ends[:1], ends[1:4], ends[-2:], ends[:0]]
+    enumerated = [at_temperature(posterior(RAGGED, row, loss), heat) for row in x.tolist()]
+    told = [
+        -math.log(sum(found[int(end)] for end in of_text))
+        for found, of_text in zip(enumerated[:3], gold[:3], strict=True)
+    ]
     found = path_nll(x, gold, RAGGED, loss=loss, temperature=heat)
-    assert found == pytest.approx(likelihood(enumerated, gold, heat))
+    assert found == pytest.approx(sum(told) / 3)
 
 
 @pytest.mark.parametrize("loss", LOSSES)
@@ -109,24 +122,66 @@ def test_a_handful_of_right_answers_makes_nobody_certain():
     assert wrong > 3
 
 
+def test_several_gold_paths_make_a_modest_model_surer():
+    # Half of the probability on each of two gold paths: either answer holds.
+    random = np.random.default_rng(0)
+    pairs = [random.choice(6, 2, replace=False) for _ in range(200)]
+    x = random_logits(FLAT, 8, rows=200) / 4
+    for row, pair in enumerate(pairs):
+        x[row, pair] += 4
+    found = fit_temperature(x, pairs, FLAT)
+    assert found < 0.5
+    errors = []
+    for heat in (1.0, found):
+        answer = decode(x, FLAT, temperature=heat)
+        right = [node in pair for node, pair in zip(answer.nodes.tolist(), pairs, strict=True)]
+        errors.append(expected_calibration_error(right, answer.prob))
+    assert errors[1] < errors[0] / 2
+
+
+def test_two_valleys_are_searched_for_the_lower():
+    two = Taxonomy.from_paths([("a",), ("b",)])
+    x = torch.tensor([[0.03, 0.0]]).repeat(20, 1)
+    found = fit_temperature(x, [np.array([0])] * 20, two)
+    costs = {t: 20 * math.log1p(math.exp(-0.03 / t)) + math.log(t) ** 2 / 2 for t in (found, 0.63)}
+    assert costs[found] < costs[0.63] - 1
+
+
 def test_masked_paths_take_no_part():
     x = random_logits(FLAT, 3, rows=50)
     gold = [np.array([row % 5]) for row in range(50)]
     x[:, 5] = -torch.inf
     five = Taxonomy.from_paths([(name,) for name in "abcde"])
     assert fit_temperature(x, gold, FLAT) == fit_temperature(x[:, :5], gold, five)
+    # A gold path that is masked is an answer that cannot hold, as in the metrics.
+    gold[0] = np.array([5])
+    assert 0.05 < fit_temperature(x, gold, FLAT) < 50
 
 
-def test_labels_that_end_no_path_say_nothing():
-    tree = Taxonomy.from_paths([("a", "x"), ("a", "y"), ("b", "z")])
-    x = random_logits(tree, 4, rows=20)
-    gold = [np.array([tree.index(("a", "x"))]) for _ in range(20)]
-    inner = [np.array([tree.index("a")]), np.array([], dtype=np.int64)]
-    more = torch.cat([x, x[:2]])
-    assert fit_temperature(more, gold + inner, tree) == fit_temperature(x, gold, tree)
-    assert path_nll(x[:2], inner, tree) is None
-    with pytest.raises(OptionError, match="no text has a label at which a path"):
-        fit_temperature(x[:2], inner, tree)
+def test_a_single_path_is_certain_at_any_temperature():
+    one = Taxonomy.from_paths([("a", "b")])
+    assert fit_temperature(torch.zeros(3, 2), [np.array([1])] * 3, one) == pytest.approx(
+        1, abs=0.01
+    )
+
+
+def test_texts_without_a_label_say_nothing():
+    x = random_logits(FLAT, 4, rows=20)
+    gold = drawn_gold(FLAT, x, "leaf", 2.0)
+    none = np.array([], dtype=np.int64)
+    assert fit_temperature(torch.cat([x, x[:1]]), [*gold, none], FLAT) == fit_temperature(
+        x, gold, FLAT
+    )
+    assert path_nll(x[:1], [none], FLAT) is None
+    with pytest.raises(OptionError, match="no text has a label"):
+        fit_temperature(x[:1], [none], FLAT)
+
+
+def test_a_tiny_temperature_is_certain_and_no_number_is_lost():
+    x = random_logits(RAGGED, 9)
+    answer = decode(x, RAGGED, temperature=1e-30)
+    assert torch.equal(answer.nodes, decode(x, RAGGED).nodes)
+    assert answer.prob.tolist() == [1.0] * len(x)
 
 
 def test_only_as_many_texts_as_are_needed_are_used(monkeypatch):

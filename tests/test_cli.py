@@ -93,7 +93,7 @@ def test_info_describes_a_run(command: Command, command_run: Path) -> None:
     assert facts["results"]["test"]["n"] == 32
     said = command("info", command_run).stdout
     assert facts["path_temperature"] == model.config.path_temperature
-    heat = f"at temperature {model.config.path_temperature:g}, fitted"
+    heat = f"at temperature {model.config.path_temperature:g} (fitted)"
     for part in ("poincare, 4 dimensions, curvature -1", "14 in a tree", heat, "path accuracy"):
         assert part in said
 

@@ -103,20 +103,30 @@ def test_mistakes_become_a_table_with_the_surest_first(
     assert len(list(read_rows(table))) == len(rows)
 
 
-def test_mistakes_replace_no_data(
+def test_mistakes_replace_nothing_else(
     command: Command, command_run: Path, demo_like: Path, tmp_path: Path
 ) -> None:
-    data = tmp_path / "test.csv"
-    data.write_bytes((demo_like / "test.csv").read_bytes())
-    for given, target, said in (
-        (data, data, "is part of the data"),
-        (tmp_path, data, "is part of the data"),  # a folder of tables
-        (data, tmp_path / "no" / "x.csv", "there is no folder"),
-        (data, tmp_path / "x.txt", ".txt"),
+    words = ["evaluate", command_run, "--data", demo_like / "test.csv", "--mistakes"]
+    other = tmp_path / "mine.csv"
+    other.write_bytes((demo_like / "test.csv").read_bytes())
+    log = command_run / "train_log.jsonl"
+    kept = other.read_bytes(), log.read_bytes()
+    for target, said in (
+        (other, "is no table of mistakes"),
+        (log, "is no table of mistakes"),
+        (tmp_path / "val.csv", "taken for the val split"),  # whether it is there or not
+        (tmp_path / "Dev.tsv.gz", "taken for the val split"),
+        (tmp_path / "no" / "x.csv", "there is no folder"),
+        (tmp_path / "x.txt", ".txt"),
     ):
-        result = command("evaluate", command_run, "--data", given, "--mistakes", target)
+        result = command(*words, target)
         assert result.exit_code == 1
         assert said in result.stderr
-    trained = command("evaluate", command_run, "--mistakes", demo_like / "test.csv")
-    assert "is part of the data" in trained.stderr
-    assert data.read_bytes() == (demo_like / "test.csv").read_bytes()
+    assert (other.read_bytes(), log.read_bytes()) == kept
+    # An earlier one is replaced, also one that found nothing wrong.
+    target = tmp_path / "wrong.csv"
+    assert command(*words, target).exit_code == 0
+    found = target.read_bytes()
+    target.write_bytes(found[: found.index(b"\n") + 1])
+    assert command(*words, target).exit_code == 0
+    assert target.read_bytes() == found

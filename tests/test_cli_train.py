@@ -46,7 +46,7 @@ def test_texts_that_are_cut_are_counted(
 ) -> None:
     short = [*train_words, "--epochs", 1, "--max-length", 5]
     result = command("train", *short, "--output", tmp_path / "run")
-    assert "Note: 128 of 128 training texts fill the 5 tokens that are read" in result.stderr
+    assert "Note: 128 of 128 training texts fill the 5 tokens read; a longer" in result.stderr
 
 
 def test_json_is_all_there_is_on_standard_output(

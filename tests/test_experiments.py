@@ -199,9 +199,21 @@ def test_single_changes_and_calibration_are_run_and_reported(data, tmp_path, mon
     few = replace(arms.GEOMETRIES["linear"], dim=4, head_lr=1e-3, node_lr=1e-2)
     run_all([replace(few, seed=seed) for seed in range(2)], data, results, labels={"a": "b"})
     calibration.run(data, results, seeds=2, dims=(4,), arms=("linear",))
+    # What a version without temperatures left is made again, and reported no more.
+    (new,) = calibration.arms_of(results, data.name).values()
+    old = ResultsFile(tmp_path / "old.jsonl")
+    lacking = [
+        replace(r, figures={k: v for k, v in r.figures.items() if k != "trust"} | {"extra": {}})
+        for r in new
+    ]
+    old.append([*results.of(experiment="calibration", stage="tune"), *lacking])
+    assert not calibration.arms_of(old, data.name)
+    calibration.run(data, old, seeds=2, dims=(4,), arms=("linear",))
+    (again,) = calibration.arms_of(ResultsFile(old.path), data.name).values()
+    assert [r.figures["trust"] for r in again] == [r.figures["trust"] for r in new]
     for records in calibration.arms_of(results, data.name).values():
         assert len(records) == 2
-        assert all(record.figures["extra"]["conformal"]["repeats"] > 1 for record in records)
+        assert all(record.figures["trust"]["conformal"]["repeats"] > 1 for record in records)
     report.write_report(results, tmp_path / "results.md")
     text = (tmp_path / "results.md").read_text(encoding="utf-8")
     assert "## One change at a time" in text

@@ -99,7 +99,7 @@ def sure(arm, dim, before, after, seed):
     """A record of calibration with these errors of whole paths."""
     found = record(seed, arm, dim, experiment="calibration")
     extra = {"trained": {"ece": before}, "fitted": {"ece": after}}
-    return replace(found, figures=found.figures | {"extra": extra})
+    return replace(found, figures=found.figures | {"trust": extra})
 
 
 def test_calibration_stands_as_trained_and_fitted(tmp_path):

@@ -1,5 +1,6 @@
 """``hyperlm evaluate``: a trained model and labelled texts in, all metrics out."""
 
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = ["evaluate", "set_reply_tokens"]
 
+_COLUMNS = ("line", "text", "gold", "answer", "probability", "edges")
 _STEP, _OR = " > ", " | "  # between the names of a path, and between several gold paths
 
 
@@ -58,7 +60,7 @@ def evaluate(
         Path | None,
         typer.Option(
             help="Write the wrong answers to this table, the surest first; the suffix decides the "
-            "format (.csv, .tsv, .jsonl, .parquet), an existing file is replaced.",
+            "format (.csv, .tsv, .jsonl, .parquet), an earlier table of mistakes is replaced.",
             metavar="FILE",
         ),
     ] = None,
@@ -75,7 +77,7 @@ def evaluate(
     from hyperlm.run_texts import texts_of_run
 
     if mistakes is not None:
-        _check_target(mistakes, run, data)
+        _check_target(mistakes)
     quiet_libraries()
     model = load(run, batch_size=batch_size)
     columns = {
@@ -114,27 +116,45 @@ def evaluate(
         )
 
 
-def _check_target(target: Path, run: str, data: str | None) -> None:
-    """Refuse before the work what would be refused after it, or would cost somebody their texts."""
+def _check_target(target: Path) -> None:
+    """Refuse before the work what would be refused after it, or would cost somebody a file."""
+    from hyperlm.data import read_rows
+    from hyperlm.data.splits import names_a_split
     from hyperlm.data.table import table_format
-    from hyperlm.errors import OutputError
-    from hyperlm.run_texts import trained_on
+    from hyperlm.errors import HyperlmError, OutputError
 
     table_format(target)
     if not target.parent.is_dir():
         raise OutputError(f"{target}: there is no folder {str(target.parent)!r}. Make it first.")
-    options, _ = trained_on(run)
-    named = data if data is not None else options.data if options else ""
-    source = Path(named)
-    here = bool(named) and source.exists() and target.exists()
-    if here and (source.samefile(target) or source.samefile(target.parent)):
-        raise OutputError(f"{target}: is part of the data {named}. Choose another --mistakes.")
+    if split := names_a_split(target):
+        raise OutputError(
+            f"{target}: a table of this name is taken for the {split} split of its folder. Choose "
+            "another name for --mistakes."
+        )
+    if not target.exists():
+        return
+    try:
+        ours = set(next(iter(read_rows(target)), ())) == set(_COLUMNS)
+    except HyperlmError:  # also where there are no rows
+        ours = False
+    if not (ours or target.read_bytes() == _nothing_wrong(target)):
+        raise OutputError(
+            f"{target}: is there already, and is no table of mistakes. Choose another --mistakes."
+        )
+
+
+def _nothing_wrong(target: Path) -> bytes:
+    """The table of a model that makes no mistakes, in the format of the target."""
+    from hyperlm.data import write_rows
+
+    with tempfile.TemporaryDirectory() as folder:
+        write_rows(Path(folder) / target.name, (), _COLUMNS)
+        return (Path(folder) / target.name).read_bytes()
 
 
 def _write_mistakes(target: Path, found: list[dict[str, Any]], of: int) -> None:
     from hyperlm.data import write_rows
 
-    names = ["line", "text", "gold", "answer", "probability", "edges"]
     rows = (
         row
         | {
@@ -143,7 +163,7 @@ def _write_mistakes(target: Path, found: list[dict[str, Any]], of: int) -> None:
         }
         for row in found
     )
-    write_rows(target, rows, names)
+    write_rows(target, rows, _COLUMNS)
     say(f"{len(found):,} of {of:,} answers are wrong: {target}, the surest first.")
 
 

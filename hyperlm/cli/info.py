@@ -150,7 +150,7 @@ def _show(facts: dict[str, Any]) -> None:
         ]
         if "path_temperature" in facts:
             heat = facts["path_temperature"]
-            known = f"at temperature {heat:g}, fitted" if heat != 1 else "as trained"
+            known = f"at temperature {heat:g}" + " (fitted)" * (heat != 1)
             rows.append(("probabilities", known))
         if "nodes" in facts:
             kind = "tree" if facts["tree"] else "DAG"

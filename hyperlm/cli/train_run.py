@@ -129,6 +129,7 @@ def _summary(options: TrainingOptions, model: "Model", bundle: "DataBundle", con
 def _cut_short(model: "Model", bundle: "DataBundle") -> str | None:
     """Word that many texts end where the model stops reading; a decoder says so itself."""
     from hyperlm.lm import HierarchicalLM
+    from hyperlm.lm.backbone import longest_input
     from hyperlm.lm.batches import tokenise
 
     if not isinstance(model, HierarchicalLM):
@@ -138,10 +139,13 @@ def _cut_short(model: "Model", bundle: "DataBundle") -> str | None:
     full = sum(len(ids) == limit for ids in tokenise(texts, model.tokenizer, limit))
     if full < _MANY_CUT * len(texts):
         return None
-    return (
-        f"Note: {full:,} of {len(texts):,} training texts fill the {limit} tokens that are read; a "
-        f"longer --max-length than {limit} reads on, and takes longer."
+    most = longest_input(model.backbone)
+    more = (
+        "the backbone reads no more."
+        if most is not None and limit >= most
+        else f"a longer --max-length than {limit} reads on, and takes longer."
     )
+    return f"Note: {full:,} of {len(texts):,} training texts fill the {limit} tokens read; {more}"
 
 
 def _next_steps(options: TrainingOptions, folder: Path, *, err: bool) -> None:

@@ -17,7 +17,7 @@ from hyperlm.data.labels import LabelledTexts
 from hyperlm.data.table import FORMATS
 from hyperlm.errors import DataError, OptionError
 
-__all__ = ["SPLITS", "cut", "find_split_files", "stratified_split"]
+__all__ = ["SPLITS", "cut", "find_split_files", "names_a_split", "stratified_split"]
 
 SPLITS = ("train", "val", "test")
 SPLIT_NAMES = {
@@ -48,6 +48,12 @@ def find_split_files(folder: Path, prefix: str = "") -> dict[str, Path]:
         if found:
             files[split] = found[0]
     return files
+
+
+def names_a_split(path: Path) -> str | None:
+    """The split that a table of this name would be in a folder of tables, if it would be one."""
+    stem = path.name.lower().split(".")[0]
+    return next((split for split, names in SPLIT_NAMES.items() if stem in names), None)
 
 
 def _rank(seed: int, *parts: object) -> bytes:

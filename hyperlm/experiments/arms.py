@@ -62,7 +62,7 @@ def tuned(
     seeds: Sequence[int],
     labels: dict[str, Any],
     tune_as: HeadRun | None = None,
-    extra: Extra | None = None,
+    extra: Mapping[str, Extra] | None = None,
     progress: bool = False,
 ) -> list[Record]:
     """Tune an arm on val, then run it with other seeds.

@@ -28,6 +28,7 @@ from hyperlm.taxonomy import Taxonomy
 __all__ = ["ARMS", "NAME", "arms_of", "calibration_figures", "run"]
 
 NAME = "calibration"
+TRUST = "trust"  # what the figures of this experiment are kept under
 ARMS = ("poincare", "euclidean", "linear")
 THRESHOLDS = (0.0, 0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 0.99)
 BINS = 15
@@ -52,7 +53,7 @@ def run(
                 results,
                 seeds=range(seeds),
                 labels={"experiment": NAME, "arm": arm},
-                extra=calibration_figures,
+                extra={TRUST: calibration_figures},
                 progress=progress,
             )
 
@@ -62,6 +63,8 @@ def arms_of(results: ResultsFile, data: str) -> dict[str, list[Record]]:
     found: dict[tuple[str, int], list[Record]] = {}
     for record in results.of(experiment=NAME, stage="measure"):
         if record.data["name"] == data and isinstance(record.run, HeadRun):
+            if TRUST not in record.figures:  # of a version that fitted no temperature
+                continue
             found.setdefault((record.labels["arm"], record.run.dim), []).append(record)
     several = len({dim for _, dim in found}) > 1
     return {

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from hyperlm.experiments.calibration import BINS, NAME, arms_of
+from hyperlm.experiments.calibration import BINS, NAME, TRUST, arms_of
 from hyperlm.experiments.markdown import figure, picture, spread, table
 from hyperlm.experiments.quantities import Quantity, interval
 from hyperlm.experiments.results import Record, ResultsFile
@@ -54,28 +54,26 @@ def _errors(arms: dict[str, list[Record]]) -> str:
     levels = _levels(arms)
     rows = []
     for arm, records in arms.items():
-        heat = float(np.mean([record.figures["extra"]["temperature"] for record in records]))
+        heat = float(np.mean([record.figures[TRUST]["temperature"] for record in records]))
         for state, shown in (("trained", arm), ("fitted", f"{arm}, T = {heat:.1f}")):
             kinds = [
                 Quantity("likelihood", "", (state, "nll"), False, percent=False),
                 Quantity("ECE", "", (state, "ece"), False),
                 *(Quantity("ECE", "", (state, "levels", n, "ece"), False) for n in range(levels)),
             ]
-            rows.append(
-                [shown, *(spread(interval(records, kind, "extra"), kind) for kind in kinds)]
-            )
+            rows.append([shown, *(spread(interval(records, kind, TRUST), kind) for kind in kinds)])
     header = ["arm", "-log likelihood", "ECE, paths", *(f"level {n + 1}" for n in range(levels))]
     return table(header, rows)
 
 
 def _levels(arms: dict[str, list[Record]]) -> int:
-    return len(next(iter(arms.values()))[0].figures["extra"]["fitted"]["levels"])
+    return len(next(iter(arms.values()))[0].figures[TRUST]["fitted"]["levels"])
 
 
 def _selective(arms: dict[str, list[Record]]) -> str:
     rows = []
     for arm, records in arms.items():
-        steps = [record.figures["extra"]["fitted"]["selective"] for record in records]
+        steps = [record.figures[TRUST]["fitted"]["selective"] for record in records]
         for at in zip(*steps, strict=True):
             rows.append(
                 [
@@ -89,7 +87,7 @@ def _selective(arms: dict[str, list[Record]]) -> str:
 def _conformal(arms: dict[str, list[Record]]) -> str:
     rows, loose = [], []
     for arm, records in arms.items():
-        found = [record.figures["extra"]["conformal"] for record in records]
+        found = [record.figures[TRUST]["conformal"] for record in records]
         shares = ("promised", "coverage", "coverage_low", "single", "depth")
         size = float(np.mean([one["size"] for one in found]))
         rows.append([arm, *(_mean(found, key) for key in shares), f"{size:.2f}"])
@@ -129,7 +127,7 @@ def _reliability(
     """Bins of all runs together: mean probability, and how many answers hold."""
     bins: dict[int, list[list[float]]] = {}
     for record in records:
-        for count, sure, held in record.figures["extra"][state]["levels"][level]["reliability"]:
+        for count, sure, held in record.figures[TRUST][state]["levels"][level]["reliability"]:
             bins.setdefault(math.ceil(sure * BINS), []).append([count, sure, held])
     points = []
     for found in bins.values():
@@ -143,7 +141,7 @@ def _reliability(
 def _stops(records: Sequence[Record]) -> list[tuple[float, float, float, float]]:
     """A point for each threshold: percent of the path that is said, and how many answers hold."""
     points = []
-    steps = [record.figures["extra"]["fitted"]["selective"] for record in records]
+    steps = [record.figures[TRUST]["fitted"]["selective"] for record in records]
     for at in zip(*steps, strict=True):
         held = [100 * one["accuracy"] for one in at if one["accuracy"] is not None]
         if held:

@@ -79,7 +79,9 @@ def _probabilities(sets: dict[str, dict[str, list[Record]]]) -> str:
         for arm in names:
             kinds = [Quantity("ECE", "", (state, "ece"), False) for state in ("trained", "fitted")]
             means = (
-                [interval(arms[arm], kind, "extra").mean for kind in kinds] if arm in arms else []
+                [interval(arms[arm], kind, calibration.TRUST).mean for kind in kinds]
+                if arm in arms
+                else []
             )
             cells.append(" to ".join(f"{mean:.1f}" for mean in means) or "-")
         rows.append([f"{name}, {seeds_of(arms.values())}", *cells])

@@ -134,7 +134,9 @@ class ResultsFile:
 
     def _remember(self, record: Record) -> None:
         # Two commands that share a file may make the same run, which must not count as two seeds.
-        if self.find(record.data, record.run, record.labels) is not None:
+        # A run made again for figures that it lacked is another.
+        known = self.find(record.data, record.run, record.labels, figures=tuple(record.figures))
+        if known is not None:
             return
         self.records.append(record)
         self._at.setdefault((_line(record.data), record.run.key()), []).append(record)

@@ -4,7 +4,7 @@ Runs of one shape (see :class:`~.settings.HeadRun`) train together; the others o
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -37,7 +37,7 @@ def run_all(
     results: ResultsFile,
     *,
     labels: dict[str, Any],
-    extra: Extra | None = None,
+    extra: Mapping[str, Extra] | None = None,
     progress: bool = False,
 ) -> list[Record]:
     """The records of runs, from the file or from training.
@@ -45,16 +45,16 @@ def run_all(
     Args:
         labels: what the runs are for (``experiment``, ``stage`` and the like); kept in each record.
             The figures of an equal run made for another purpose are taken over.
-        extra: more figures than every run has, kept under the name ``extra``; a run without them
-            is made again.
+        extra: more figures than every run has, by the name they are kept under; a run without
+            them is made again.
     Returns:
         One record per run, in order.
     """
     source = data.describe()
     missing = []
     for run in dict.fromkeys(runs):
-        needed = ("extra",) if extra is not None else ()
-        if results.find(source, run, labels) is not None:
+        needed = tuple(extra or ())
+        if results.find(source, run, labels, figures=needed) is not None:
             continue
         known = results.find(source, run, figures=needed)
         if known is None:
@@ -73,7 +73,7 @@ def run_all(
                 part = group[start : start + size]
                 results.append(_train(part, data, source, labels, extra))
                 bar.update(len(part))
-    found = [results.find(source, run, labels) for run in runs]
+    found = [results.find(source, run, labels, figures=needed) for run in runs]
     return [record for record in found if record is not None]
 
 
@@ -82,7 +82,7 @@ def _train(
     data: FrozenData,
     source: dict[str, Any],
     labels: dict[str, Any],
-    extra: Extra | None,
+    extra: Mapping[str, Extra] | None,
 ) -> list[Record]:
     train = data.splits(runs[0])["train"]  # features are no part of a run's time
     heads = [data.head(run) for run in runs]
@@ -113,7 +113,10 @@ def _train(
 
 
 def _figures(
-    head: HierarchicalHead, data: FrozenData, run: HeadRun, extra: Extra | None
+    head: HierarchicalHead,
+    data: FrozenData,
+    run: HeadRun,
+    extra: Mapping[str, Extra] | None,
 ) -> dict[str, Any]:
     splits = data.splits(run)
     logits = {name: node_logits(head, splits[name].features) for name in ("val", "test")}
@@ -129,6 +132,6 @@ def _figures(
     }
     figures["geometry"] = geometry_of(head, splits["val"].features)
     figures["train_texts"] = len(training_rows(len(splits["train"].features), run))
-    if extra is not None:
-        figures["extra"] = extra(logits, data.taxonomy, splits, head.loss_kind)
+    for name, compute in (extra or {}).items():
+        figures[name] = compute(logits, data.taxonomy, splits, head.loss_kind)
     return figures

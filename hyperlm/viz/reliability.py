@@ -81,13 +81,13 @@ def reliability_figure(run: RunData, *, title: str | None = None, dark: bool = F
         )
     known = texts.gold >= 0
     sure = np.clip(texts.probability[known], 0.0, 1.0)
-    right = texts.predicted[known] == texts.gold[known]
+    right = (texts.predicted == texts.gold if texts.right is None else texts.right)[known]
     fig, colors = new_figure(8.0, 4.1, dark=dark)
     _bins(panel(fig, 1, 2, 1), sure, right, colors)
     _kept(panel(fig, 1, 2, 2), sure, right, colors)
     heading(fig, run.title if title is None else title)
     error = expected_calibration_error(right, sure)
-    of_val = "Training fits probabilities to val: other texts are the fairer test."
+    of_val = "When a run ends, probabilities are fitted to val: --split test is fairer."
     caption(
         fig,
         [

@@ -45,6 +45,8 @@ class TextData:
         top_nodes: ``(M, k)`` end nodes of the most probable paths, best first.
         top_probabilities: ``(M, k)``.
         split: Where the texts are from: ``train``, ``val``, ``test``, or the name of a file.
+        right: ``(M,)`` bool, whether the answer is any of the gold paths; None where each text has
+            one at most.
     """
 
     texts: tuple[str, ...]
@@ -55,10 +57,15 @@ class TextData:
     top_nodes: NDArray[np.int64]
     top_probabilities: NDArray[np.float64]
     split: str
+    right: NDArray[np.bool_] | None = None
 
     def __post_init__(self) -> None:
         count = len(self.texts)
-        rows = {name: len(value) for name, value in vars(self).items() if name != "split"}
+        rows = {
+            name: len(value)
+            for name, value in vars(self).items()
+            if name != "split" and value is not None
+        }
         if set(rows.values()) != {count} or self.tangents.ndim != 2:
             raise OptionError(
                 f"TextData: {count} texts, but {rows} rows; tangents of shape "
@@ -276,6 +283,7 @@ def _text_data(
         read.top_nodes,
         read.top_probabilities,
         split,
+        np.array([end in nodes for end, nodes in zip(read.predicted, ends, strict=True)], bool),
     )
 
 
