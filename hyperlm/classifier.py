@@ -101,7 +101,7 @@ class Classifier:
         Returns:
             The temperature; more than 1 where the model was too sure of itself.
         Raises:
-            OptionError: a model that answers in words, or no text whose label ends a path.
+            OptionError: a model that answers in words, or no text with a label.
         """
         model = self.model
         texts = texts.take(enough_rows(len(texts), self.taxonomy))

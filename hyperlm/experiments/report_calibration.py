@@ -105,20 +105,27 @@ def _conformal(arms: dict[str, list[Record]]) -> str:
 
 def _draw(arms: dict[str, list[Record]], path: Path) -> None:
     """Reliability of each level, and accuracy by how much of the path is said."""
-    levels = _levels(arms)
-    panels = []
-    for state, level in [("trained", levels - 1), *(("fitted", n) for n in range(levels))]:
-        series = {arm: _reliability(records, state, level) for arm, records in arms.items()}
-        series = {arm: points for arm, points in series.items() if points}
-        if series:
-            title = f"level {level + 1}, " + ("as trained" if state == "trained" else "T fitted")
-            x_label = "probability, percent"
-            panels.append(Panel(title, "hold, percent", series, x_label, diagonal=True))
+    panels: list[Panel] = []
+    for level in range(_levels(arms)):
+        found = [_reliability_panel(arms, state, level) for state in ("trained", "fitted")]
+        drawn = [one for one in found if one is not None]
+        if len(drawn) == len(found):  # as trained, the deepest level that has enough answers
+            panels = [*drawn[:1], *panels[1:], *drawn[1:]]
     stopped = {arm: _stops(records) for arm, records in arms.items()}
     panels.append(
         Panel("stopping early, T fitted", "hold, percent", stopped, "percent of the path said")
     )
     save_figure(curves_figure(panels, x_label=""), path)
+
+
+def _reliability_panel(arms: dict[str, list[Record]], state: str, level: int) -> Panel | None:
+    """Reliability at one level; None where no bin has answers enough."""
+    series = {arm: _reliability(records, state, level) for arm, records in arms.items()}
+    series = {arm: points for arm, points in series.items() if points}
+    if not series:
+        return None
+    title = f"level {level + 1}, " + ("as trained" if state == "trained" else "T fitted")
+    return Panel(title, "hold, percent", series, "probability, percent", diagonal=True)
 
 
 def _reliability(
