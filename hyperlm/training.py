@@ -43,6 +43,7 @@ from hyperlm.training_setup import (
     shared_callbacks,
     train_sampler,
     training_arguments,
+    training_attention,
 )
 
 __all__ = [
@@ -207,7 +208,8 @@ def fit(
     val = sets.get("val")
     start = _Start(model, val) if val is not None and options.freeze else None
     first = {} if start is None else {"epoch": 0.0, "eval_path_accuracy": start.path_accuracy}
-    run_trainer(trainer, folder, checkpoint, first=first)
+    with training_attention(model.backbone, arguments.device, precision):
+        run_trainer(trainer, folder, checkpoint, first=first)
     if start is not None and start.path_accuracy > (trainer.state.best_metric or 0.0):
         start.restore()
     return trainer

@@ -5,12 +5,13 @@ training run whose model answers in float32 at its end.
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import EarlyStoppingCallback, Trainer, TrainingArguments
+from transformers import EarlyStoppingCallback, PreTrainedModel, Trainer, TrainingArguments
 from transformers.integrations.integration_utils import (
     TensorBoardCallback,
     get_available_reporting_integrations,
@@ -32,6 +33,7 @@ __all__ = [
     "shared_callbacks",
     "train_sampler",
     "training_arguments",
+    "training_attention",
 ]
 
 
@@ -139,6 +141,30 @@ def prepare_backbone(
         # Renamed in transformers 5; the old name warns.
         name = "activation_checkpointing_enable"
         getattr(model.backbone, name, model.backbone.gradient_checkpointing_enable)()
+
+
+@contextmanager
+def training_attention(
+    backbone: PreTrainedModel, device: torch.device, precision: torch.dtype
+) -> Iterator[None]:
+    """Within the block a backbone attends in the way that trains fastest; the same numbers.
+
+    Torch's fused attention has no dropout on a processor and falls back to plain products, whose
+    backward pass is slow in bf16: transformers' own (``eager``) needs fewer seconds and less
+    memory there. An attention other than the standard one was chosen by somebody, and stays.
+    """
+    config = backbone.config
+    names = ("attention_probs_dropout_prob", "attention_dropout", "attn_pdrop")
+    drops = any(getattr(config, name, 0.0) for name in names)
+    standard = config._attn_implementation == "sdpa"
+    if not (device.type == "cpu" and precision == torch.bfloat16 and drops and standard):
+        yield
+        return
+    backbone.set_attn_implementation("eager")
+    try:
+        yield
+    finally:
+        backbone.set_attn_implementation("sdpa")
 
 
 def shared_callbacks(

@@ -27,7 +27,7 @@ def settings(**changed):
 
 
 @pytest.mark.filterwarnings("ignore:.* texts were longer than the model takes")
-def test_a_trial_is_repeatable_and_its_figures_are_those_of_its_answers(data):
+def test_a_trial_is_repeatable_and_its_figures_are_those_of_its_answers(data, monkeypatch):
     trial = Trial("hyperlm train", settings(), 3)
     first, again = (train_and_score(data, trial) for _ in range(2))
     assert first.pop("seconds") > 0
@@ -38,8 +38,13 @@ def test_a_trial_is_repeatable_and_its_figures_are_those_of_its_answers(data):
         right = unbits(first[split]["answers"]["right"][-1], count)
         assert right.mean() == pytest.approx(first[split]["path_accuracy"])
     assert first["geometry"]["c"] == 1.0
+    fitted = first["calibrated"]
+    assert fitted["temperature"] not in (1.0, None)
+    assert fitted["ece"] != first["test"]["ece"]
+    monkeypatch.setattr(compare_tuned, "fit_temperature", lambda *_, **__: 1.0)
     other = train_and_score(data, Trial("hyperlm train", settings(geometry="euclidean"), 3))
     assert other["geometry"]["c"] is None
+    assert other["calibrated"] == {"temperature": 1.0, "ece": other["test"]["ece"]}
 
 
 def fake(data, trial):
@@ -60,7 +65,10 @@ def fake(data, trial):
         },
     }  # fmt: skip
     geometry = {} if linear else {"node_radius": 1.5}
-    return {"val": document, "test": document, "geometry": geometry, "seconds": 60.0}
+    calibrated = {"calibrated": {"temperature": 2.0, "ece": 0.03}} if trial.seed else {}
+    return calibrated | {
+        "val": document, "test": document, "geometry": geometry, "seconds": 60.0,
+    }  # fmt: skip
 
 
 def test_each_arm_takes_its_own_rate_by_val(data, tmp_path, monkeypatch):
@@ -97,6 +105,8 @@ def test_each_arm_takes_its_own_rate_by_val(data, tmp_path, monkeypatch):
     assert "| d = 4, 2 seeds |" in text
     assert "| poincare, d = 4, 0.0003 | 1 |" in text
     assert "lorentz against poincare" in text
+    # Runs from before the temperature was kept do not count as fitted ones.
+    assert "| euclidean, d = 4 | 1 | 2.00 | 10.0 | 3.0 |" in text
     assert pictures(tmp_path / "results.md") == {"whole-models"}
     # Coordinates are compared where nothing else differs.
     lines = results.path.read_text(encoding="utf-8").splitlines(keepends=True)

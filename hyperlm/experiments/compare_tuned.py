@@ -17,13 +17,16 @@ from typing import Any
 import numpy as np
 import torch
 
+from hyperlm.calibration import fit_temperature
 from hyperlm.classifier import Classifier
+from hyperlm.decoding import cuts_of, decode
 from hyperlm.errors import OptionError
 from hyperlm.experiments.features import FrozenData, Split
-from hyperlm.experiments.measure import geometry_of, measure
+from hyperlm.experiments.measure import geometry_of, measure, unbits
 from hyperlm.experiments.results import Record, ResultsFile
 from hyperlm.experiments.trials import Trial, run_trials
 from hyperlm.lm.model import HierarchicalLM
+from hyperlm.metrics import expected_calibration_error
 from hyperlm.options import TrainingOptions
 from hyperlm.run import build_model
 from hyperlm.training import fit
@@ -102,8 +105,9 @@ def train_and_score(data: FrozenData, trial: Trial) -> dict[str, Any]:
     Args:
         trial: its settings are ``options``, of :class:`~hyperlm.options.TrainingOptions`.
     Returns:
-        ``val`` and ``test`` documents of :func:`~.measure.measure`, ``geometry``, ``seconds`` of
-        training.
+        ``val`` and ``test`` documents of :func:`~.measure.measure` as trained, ``calibrated``
+        (``temperature`` fitted to val, ``ece`` of whole paths on test with it), ``geometry``,
+        ``seconds`` of training.
     """
     options = TrainingOptions(
         **trial.settings["options"],
@@ -121,15 +125,21 @@ def train_and_score(data: FrozenData, trial: Trial) -> dict[str, Any]:
     model.eval()
     classifier, nothing = Classifier(model), torch.empty(0)
     figures: dict[str, Any] = {"seconds": seconds}
+    loss = model.head.loss_kind
     for name in ("val", "test"):
-        figures[name] = measure(
-            classifier.logits(bundle.split(name).texts),
-            data.taxonomy,
-            Split(nothing, bundle.gold(name), nothing),
-            loss=model.head.loss_kind,
-            few=data.few(name),
-        )
-    return figures | {"geometry": geometry_of(model.head)}
+        logits = classifier.logits(bundle.split(name).texts)
+        split = Split(nothing, bundle.gold(name), nothing)
+        figures[name] = measure(logits, data.taxonomy, split, loss=loss, few=data.few(name))
+        if name == "val":
+            fitted = fit_temperature(logits, split.gold, data.taxonomy, loss=loss)
+    calibrated = decode(logits, cuts_of(data.taxonomy), loss=loss, temperature=fitted)
+    right = unbits(figures["test"]["answers"]["right"][-1], len(logits))
+    known = np.array([len(ends) > 0 for ends in split.gold])
+    ece = expected_calibration_error(right[known], calibrated.prob.clamp(0, 1).numpy()[known])
+    return figures | {
+        "calibrated": {"temperature": fitted, "ece": ece},
+        "geometry": geometry_of(model.head),
+    }
 
 
 def _settings(arm: str, dim: int, rate: float) -> dict[str, Any]:

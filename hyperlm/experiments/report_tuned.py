@@ -27,6 +27,7 @@ def section(results: ResultsFile, images: Path) -> list[str]:
             f"`hyperlm experiment compare-geometries --data {name} --set trained=model`",
             widest(arms, kinds),
             _tries(results, name),
+            *_calibrated(arms),
             "Differences; bold where a verdict is given:",
             verdicts(arms, kinds),
             _figure(arms, kinds, picture(images, "whole-models", name)),
@@ -71,3 +72,22 @@ def _tries(results: ResultsFile, name: str) -> str:
         for (arm, dim, rate), records in tries.items()
     ]
     return table(["path accuracy by rate", "seeds", "val", "test", "minutes a run"], rows)
+
+
+def _calibrated(arms: Arms) -> list[str]:
+    """What the temperature that training fits does to the calibration error, where it was kept."""
+    ece = Quantity("ECE", "calibration error of whole paths", ("ece",), False)
+    temperature = Quantity("T", "temperature", ("temperature",), None, percent=False)
+    rows = []
+    for (arm, dim), records in arms.items():
+        kept = [record for record in records if "calibrated" in record.figures]
+        if kept:
+            rows.append([
+                f"{arm}, d = {dim}",
+                str(len(kept)),
+                spread(interval(kept, temperature, "calibrated"), temperature),
+                spread(interval(kept, ece, "test"), ece),
+                spread(interval(kept, ece, "calibrated"), ece),
+            ])  # fmt: skip
+    head = ["calibration error, percent", "seeds", "T fitted to val", "as trained", "fitted"]
+    return [table(head, rows)] if rows else []
