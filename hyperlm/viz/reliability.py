@@ -94,7 +94,7 @@ def reliability_figure(run: RunData, *, title: str | None = None, dark: bool = F
             f"{len(sure):,} {texts.split} texts: {right.mean():.1%} of whole paths hold, mean "
             f"probability {sure.mean():.1%}, calibration error {error:.1%}.",
             "Left: answers in bins of equal size with 95 % intervals. Right: answers at or above a "
-            "probability, which stands at the mark.",
+            "probability, which stands above the mark.",
             *([of_val] if texts.split == "val" else []),
         ],
         colors,
@@ -119,20 +119,21 @@ def _kept(axes: Axes, sure: NDArray[np.float64], right: NDArray[np.bool_], color
     shade, _ = class_style(0, colors)
     axes.plot(100 * kept, 100 * hold, color=shade, zorder=2)
     bottom = max(0.0, 100 * float(hold.min()) - 4)
-    written = (np.inf, np.inf)
+    above_all = 100 + 0.03 * (100 - bottom)  # where no curve comes
+    written = np.inf
     for least in _THRESHOLDS:
         above = np.flatnonzero(threshold >= least)
         if not len(above):
             continue
         x, y = 100 * kept[above[-1]], 100 * hold[above[-1]]
+        if abs(x - written) < 6:
+            continue
         axes.plot([x], [y], color=shade, marker="o", zorder=3)
-        # Below the mark and left of it: a curve that falls leaves that side free.
-        if abs(x - written[0]) > 9 or abs(y - written[1]) > 0.07 * (100 - bottom):
-            axes.annotate(
-                f"{least:g}", (x, y), xytext=(-3, -3), textcoords="offset points", ha="right",
-                va="top", fontsize=7.0, color=colors.ink,
-            )  # fmt: skip
-            written = x, y
+        axes.vlines(x, y, above_all, color=colors.muted, linewidth=0.6, zorder=1)
+        axes.text(
+            x, above_all, f"{least:g}", ha="center", va="bottom", fontsize=7.0, color=colors.ink
+        )
+        written = x
     axes.set(xlim=(0, 102), xlabel="answers kept, percent", ylabel="of those, hold, percent")
-    axes.set_ylim(bottom, 100 + 0.03 * (100 - bottom))
+    axes.set_ylim(bottom, 100 + 0.10 * (100 - bottom))
     axes.set_title("What a threshold keeps, and how good it is")
