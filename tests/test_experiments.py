@@ -146,6 +146,7 @@ def test_names_start_needs_a_projection_per_tap(data):
 def test_the_command_goes_on_where_it_stopped_and_reports(
     tiny_backbone, demo_like, tmp_path, monkeypatch
 ):
+    monkeypatch.setattr(arms, "LADDER", (1.0,))  # nothing beside what is listed
     monkeypatch.setattr(arms, "HEAD_RATES", (1e-3, 1e-2))
     monkeypatch.setattr(arms, "NODE_RATES", {"points": (1e-1,), "linear": (1e-2,)})
 
@@ -194,6 +195,7 @@ def test_single_changes_and_calibration_are_run_and_reported(data, tmp_path, mon
     changes = (ablate.BASE, "c = 4", "path loss")
     ablate.run(data, results, seeds=2, dims=(4,), changes=changes)
     # The same runs made for another purpose lack what calibration asks for.
+    monkeypatch.setattr(arms, "LADDER", (1.0,))
     monkeypatch.setattr(arms, "HEAD_RATES", (1e-3,))
     monkeypatch.setattr(arms, "NODE_RATES", {"linear": (1e-2,)})
     few = replace(arms.GEOMETRIES["linear"], dim=4, head_lr=1e-3, node_lr=1e-2)

@@ -2,10 +2,12 @@
 
 An arm changes one thing, the geometry or the start, and has learning rates of its own: a grid of
 rates is trained on seeds that are used for nothing else, and the best mean path accuracy on val
-wins. A head that starts from texts has smaller rates to choose from, and to stay as it is.
+wins, once it has been compared with every pair of rates beside it. A head that starts from texts
+begins at smaller rates, and may also stay as it is.
 """
 
-from collections.abc import Mapping, Sequence
+import itertools
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -19,9 +21,11 @@ from hyperlm.experiments.settings import HeadRun
 __all__ = [
     "GEOMETRIES",
     "HEAD_RATES",
+    "LADDER",
     "NEAR_RATES",
     "NODE_RATES",
     "TUNE_SEEDS",
+    "beside",
     "best",
     "chosen",
     "grid",
@@ -35,6 +39,8 @@ GEOMETRIES: Mapping[str, HeadRun] = {
     "euclidean": HeadRun(geometry="euclidean"),
     "linear": HeadRun(head="linear"),
 }
+# Every rate there is, a step being a factor of about three. Tuning starts in the midst of it.
+LADDER = (1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1, 1.0, 3.0)
 HEAD_RATES = (1e-3, 3e-3, 1e-2)
 # Points move by a length, weights by coordinates: each its own three.
 NODE_RATES: Mapping[str, tuple[float, ...]] = {
@@ -47,11 +53,23 @@ TUNE_SEEDS = (100, 101)
 
 
 def grid(arm: HeadRun) -> list[HeadRun]:
-    """What an arm is tuned over, with the seed that it has."""
+    """What the tuning of an arm begins with, with the seed that it has."""
     near = arm.init == "texts"
     heads, nodes = NEAR_RATES if near else (HEAD_RATES, NODE_RATES[arm.head])
     rates = [replace(arm, head_lr=head, node_lr=node) for head in heads for node in nodes]
     return [replace(rates[0], epochs=0), *rates] if near else rates
+
+
+def beside(run: HeadRun, tried: Collection[HeadRun]) -> list[HeadRun]:
+    """Settings one step from a run's in either rate or in both that are not among ``tried``.
+
+    None for a head that stays untrained.
+    """
+    if not run.epochs:
+        return []
+    rates = itertools.product(_steps(run.head_lr), _steps(run.node_lr))
+    near = [replace(run, head_lr=head, node_lr=node) for head, node in rates]
+    return [other for other in near if other not in tried]
 
 
 def tuned(
@@ -73,9 +91,14 @@ def tuned(
     Returns:
         The records of ``seeds``, in order.
     """
-    tries = [replace(run, seed=seed) for run in grid(tune_as or arm) for seed in TUNE_SEEDS]
-    tried = run_all(tries, data, results, labels=labels | {"stage": "tune"}, progress=progress)
-    found = best(tried)
+    tried: list[Record] = []
+    ahead = grid(tune_as or arm)
+    while ahead:
+        tries = [replace(run, seed=seed) for run in ahead for seed in TUNE_SEEDS]
+        tuning = labels | {"stage": "tune"}
+        tried += run_all(tries, data, results, labels=tuning, progress=progress)
+        found = best(tried)
+        ahead = beside(found, {_without_seed(record) for record in tried})
     own = replace(arm, head_lr=found.head_lr, node_lr=found.node_lr, epochs=found.epochs)
     runs = [replace(own, seed=seed) for seed in seeds]
     labels = labels | {"stage": "measure"}
@@ -106,6 +129,12 @@ def best(records: Sequence[Record]) -> HeadRun:
         path = record.figures["val"]["path_accuracy"]
         scores.setdefault(_without_seed(record), []).append(path)
     return max(scores, key=lambda run: float(np.mean(scores[run])))
+
+
+def _steps(rate: float) -> tuple[float, ...]:
+    """The rates of the ladder from one below to one above; a rate beside the ladder has none."""
+    at = LADDER.index(rate) if rate in LADDER else None
+    return (rate,) if at is None else LADDER[max(0, at - 1) : at + 2]
 
 
 def _rates(run: HeadRun) -> tuple[float, float, int]:

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from hyperlm import decoding
 from hyperlm.calibration import fit_temperature, path_nll
-from hyperlm.experiments.arms import GEOMETRIES, tuned
+from hyperlm.experiments.arms import GEOMETRIES, chosen, tuned
 from hyperlm.experiments.conformal import check_coverage
 from hyperlm.experiments.features import FrozenData, Split
 from hyperlm.experiments.results import Record, ResultsFile
@@ -61,11 +61,15 @@ def run(
 def arms_of(results: ResultsFile, data: str) -> dict[str, list[Record]]:
     """The measured runs of a data set by arm, and by dimension where there are several."""
     found: dict[tuple[str, int], list[Record]] = {}
-    for record in results.of(experiment=NAME, stage="measure"):
+    for record in results.of(experiment=NAME):
         if record.data["name"] == data and isinstance(record.run, HeadRun):
-            if TRUST not in record.figures:  # of a version that fitted no temperature
-                continue
             found.setdefault((record.labels["arm"], record.run.dim), []).append(record)
+    # A version that fitted no temperature left runs without the figures.
+    found = {
+        at: kept
+        for at, records in found.items()
+        if (kept := [record for record in chosen(records) if TRUST in record.figures])
+    }
     several = len({dim for _, dim in found}) > 1
     return {
         f"{arm}, d = {dim}" if several else arm: records for (arm, dim), records in found.items()

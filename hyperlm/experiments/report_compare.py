@@ -1,13 +1,15 @@
 """The section of the report on geometries: tables, curves, verdicts, targets."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from hyperlm.experiments.arms import HEAD_RATES, NODE_RATES
+from hyperlm.experiments.arms import HEAD_RATES, LADDER, NODE_RATES, beside
 from hyperlm.experiments.compare_geometries import NAME, arms_of, question
 from hyperlm.experiments.markdown import figure, gathered, picture, signed, spread, table
 from hyperlm.experiments.quantities import Quantity, interval, known, seeds_of
 from hyperlm.experiments.results import Record, ResultsFile
+from hyperlm.experiments.settings import HeadRun
 from hyperlm.experiments.statistics import BETTER, BETTER_HERE, NO_DIFFERENCE, Difference
 from hyperlm.experiments.trials import Trial
 from hyperlm.viz.curves import Panel, curves_figure
@@ -31,7 +33,8 @@ def section(results: ResultsFile, images: Path) -> list[str]:
             continue
         kinds = known(record for records in arms.values() for record in records)
         parts += [f"### {name}", f"`hyperlm experiment {NAME} --data {name}`{_cost(results, name)}"]
-        parts += [widest(arms, kinds), _by_dimension(arms, kinds), _edges(arms)]
+        parts += [widest(arms, kinds), _by_dimension(arms, kinds)]
+        parts += [_rates(arms, results, name)]
         parts += ["Differences; bold where a verdict is given:", verdicts(arms, kinds)]
         image = picture(images, NAME, name)
         _draw(arms, kinds, image)
@@ -49,8 +52,9 @@ def _method() -> str:
         "only the geometry differs. Lorentz points are stored and moved in coordinates of the "
         "hyperboloid; the space is isometric to the ball, so that they should agree with Poincaré "
         "points up to rounding and what training makes of it; they take the same learning rates. "
-        "Grid of rates, for every other arm and dimension: projections "
-        f"{listed(HEAD_RATES)}; {nodes}."
+        "Every other arm and dimension is tuned on a grid of rates, projections "
+        f"{listed(HEAD_RATES)}; {nodes}; and then on the rates beside the best ones, a factor of "
+        "about three at a time, until the best have been compared with all that are beside them."
     )
 
 
@@ -104,20 +108,27 @@ def _by_dimension(arms: Arms, kinds: Sequence[Quantity]) -> str:
     return table([path.title, *(f"d = {dim}" for dim in dims)], rows)
 
 
-def _edges(arms: Arms) -> str:
-    """Learning rates that were chosen, and which of them lie at the end of the grid."""
-    chosen, edge = [], []
+def _rates(arms: Arms, results: ResultsFile, name: str) -> str:
+    """Learning rates that were chosen, and which of them tuning has not enclosed."""
+    tried: dict[int, set[HeadRun]] = {}
+    for record in results.of(experiment=NAME, stage="tune"):
+        if record.data["name"] == name:
+            tried.setdefault(record.head.dim, set()).add(replace(record.head, seed=0))
+    listed, outermost = [], []
     for (arm, dim), records in arms.items():
-        run = records[0].head
-        chosen.append(f"{arm} {dim}: {run.head_lr:g}, {run.node_lr:g}")
-        nodes = NODE_RATES[run.head]
-        if run.head_lr in (HEAD_RATES[0], HEAD_RATES[-1]) or run.node_lr in (nodes[0], nodes[-1]):
-            edge.append(f"{arm} {dim}")
-    text = "Rates chosen (arm, dimension: projection, nodes): " + "; ".join(chosen) + "."
-    if edge:
-        text += f" At an end of the grid: {', '.join(edge)}."
-    count = f"{len(edge)} of {len(arms)} arms have a rate at an end of the small grid"
-    return f"<details><summary>Learning rates: {count}</summary>\n\n{text}\n\n</details>"
+        run = replace(records[0].head, seed=0)
+        listed.append(f"{arm} {dim}: {run.head_lr:g}, {run.node_lr:g}")
+        if arm == "lorentz":  # takes what the ball has found
+            run = replace(run, geometry="poincare", coordinates="tangent")
+        at_end = {run.head_lr, run.node_lr} & {LADDER[0], LADDER[-1]}
+        if at_end or beside(run, tried.get(dim, set())):
+            outermost.append(f"{arm} {dim}")
+    text = "Rates chosen (arm, dimension: projection, nodes): " + "; ".join(listed) + "."
+    if outermost:
+        text += f" Not compared with all beside them: {', '.join(outermost)}."
+    count = f"{len(arms) - len(outermost)} of {len(arms)} arms have rates that were compared with "
+    summary = f"Learning rates: {count}all beside them"
+    return f"<details><summary>{summary}</summary>\n\n{text}\n\n</details>"
 
 
 def verdicts(arms: Arms, kinds: Sequence[Quantity]) -> str:
