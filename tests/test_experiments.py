@@ -182,6 +182,7 @@ def test_the_report_tells_of_starts(tmp_path):
     text = (tmp_path / "results.md").read_text(encoding="utf-8")
     assert "## Where a head starts" in text
     assert "Against random, paired:" in text
+    assert "Tuned on the first grid alone, and best with a rate at its end: random, " in text
     assert "untrained" not in text
     assert "- everywhere else: no difference found." in text
     assert "Geometry against geometry" not in text
@@ -251,3 +252,4 @@ def test_a_start_from_texts_may_be_left_as_it_is(data, tmp_path, monkeypatch):
     report.write_report(results, tmp_path / "results.md")
     text = (tmp_path / "results.md").read_text(encoding="utf-8")
     assert "| texts (untrained) |" in text
+    assert "at its end" not in text  # nothing is beside a head that stays as it is

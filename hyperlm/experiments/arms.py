@@ -7,7 +7,7 @@ begins at smaller rates, and may also stay as it is.
 """
 
 import itertools
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -28,6 +28,7 @@ __all__ = [
     "beside",
     "best",
     "chosen",
+    "enclosed",
     "grid",
     "tuned",
 ]
@@ -70,6 +71,14 @@ def beside(run: HeadRun, tried: Collection[HeadRun]) -> list[HeadRun]:
     rates = itertools.product(_steps(run.head_lr), _steps(run.node_lr))
     near = [replace(run, head_lr=head, node_lr=node) for head, node in rates]
     return [other for other in near if other not in tried]
+
+
+def enclosed(run: HeadRun, tried: Iterable[Record]) -> bool:
+    """Whether everything beside a run's rates was tried, and they are at no end of the ladder."""
+    run = replace(run, seed=0)
+    ends = {LADDER[0], LADDER[-1]}
+    at_end = bool(run.epochs) and bool(ends & {run.head_lr, run.node_lr})
+    return not at_end and not beside(run, {_without_seed(record) for record in tried})
 
 
 def tuned(

@@ -4,12 +4,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from hyperlm.experiments.arms import HEAD_RATES, LADDER, NODE_RATES, beside
+from hyperlm.experiments.arms import HEAD_RATES, NODE_RATES, enclosed
 from hyperlm.experiments.compare_geometries import NAME, arms_of, question
 from hyperlm.experiments.markdown import figure, gathered, picture, signed, spread, table
 from hyperlm.experiments.quantities import Quantity, interval, known, seeds_of
 from hyperlm.experiments.results import Record, ResultsFile
-from hyperlm.experiments.settings import HeadRun
 from hyperlm.experiments.statistics import BETTER, BETTER_HERE, NO_DIFFERENCE, Difference
 from hyperlm.experiments.trials import Trial
 from hyperlm.viz.curves import Panel, curves_figure
@@ -110,18 +109,14 @@ def _by_dimension(arms: Arms, kinds: Sequence[Quantity]) -> str:
 
 def _rates(arms: Arms, results: ResultsFile, name: str) -> str:
     """Learning rates that were chosen, and which of them tuning has not enclosed."""
-    tried: dict[int, set[HeadRun]] = {}
-    for record in results.of(experiment=NAME, stage="tune"):
-        if record.data["name"] == name:
-            tried.setdefault(record.head.dim, set()).add(replace(record.head, seed=0))
+    tried = [r for r in results.of(experiment=NAME, stage="tune") if r.data["name"] == name]
     listed, outermost = [], []
     for (arm, dim), records in arms.items():
-        run = replace(records[0].head, seed=0)
+        run = records[0].head
         listed.append(f"{arm} {dim}: {run.head_lr:g}, {run.node_lr:g}")
         if arm == "lorentz":  # takes what the ball has found
             run = replace(run, geometry="poincare", coordinates="tangent")
-        at_end = {run.head_lr, run.node_lr} & {LADDER[0], LADDER[-1]}
-        if at_end or beside(run, tried.get(dim, set())):
+        if not enclosed(run, tried):
             outermost.append(f"{arm} {dim}")
     text = "Rates chosen (arm, dimension: projection, nodes): " + "; ".join(listed) + "."
     if outermost:

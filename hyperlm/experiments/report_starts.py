@@ -1,11 +1,13 @@
 """The section of the report on where node points start."""
 
 import itertools
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from hyperlm.experiments.arms import enclosed
 from hyperlm.experiments.markdown import BARS, figure, picture, spread, table
 from hyperlm.experiments.quantities import interval, known
-from hyperlm.experiments.results import ResultsFile
+from hyperlm.experiments.results import Record, ResultsFile
 from hyperlm.experiments.starts import NAME, SHARES, arms_of
 from hyperlm.experiments.verdicts import against
 from hyperlm.viz.intervals import Lines, intervals_figure
@@ -50,6 +52,7 @@ def section(results: ResultsFile, images: Path) -> list[str]:
             parts += [
                 f"### {name}, {count:,} training texts, d = {dim}",
                 table(["start", *(kind.name for kind in kinds)], rows),
+                *_open_rates(results, name, share, arms),
             ]
             for base, others in QUESTIONS:
                 asked = {arm: arms[arm] for arm in (base, *others) if arm in arms}
@@ -75,3 +78,15 @@ def section(results: ResultsFile, images: Path) -> list[str]:
             "with all texts its figures are the same for every seed."
         )
     return head + parts
+
+
+def _open_rates(
+    results: ResultsFile, name: str, share: float, arms: Mapping[str, Sequence[Record]]
+) -> list[str]:
+    """A sentence on the starts whose rates tuning has not enclosed."""
+    tunes = results.of(experiment=NAME, share=share, stage="tune")
+    tried = [record for record in tunes if record.data["name"] == name]
+    found = [arm for arm, records in arms.items() if not enclosed(records[0].head, tried)]
+    if not found:
+        return []
+    return [f"Tuned on the first grid alone, and best with a rate at its end: {', '.join(found)}."]
