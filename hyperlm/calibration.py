@@ -7,6 +7,7 @@ class; asking of the answer alone is the same to the second digit where a text h
 and stays right where it has several).
 """
 
+import numbers
 from collections.abc import Sequence
 
 import numpy as np
@@ -21,6 +22,8 @@ from hyperlm.taxonomy import Taxonomy
 
 __all__ = ["enough_rows", "fit_temperature", "path_nll"]
 
+Gold = Tensor | np.ndarray | Sequence[int] | Sequence[Sequence[int]] | Sequence[np.ndarray]
+
 # log T is sought here: probabilities that are 50 times flatter, or steeper, say nothing.
 _RANGE, _STEPS = (-4.0, 4.0), 33
 # Scores worked on at once: with 100,000 paths, 335 texts fix one number well enough.
@@ -29,7 +32,7 @@ _MOST = 1 << 25
 
 def fit_temperature(
     logits: Tensor,
-    gold: Sequence[np.ndarray],
+    gold: Gold,
     taxonomy: Taxonomy | Cuts,
     *,
     loss: Loss = "level",
@@ -42,15 +45,18 @@ def fit_temperature(
 
     Args:
         logits: ``(n, N)`` of texts the model was not trained on.
-        gold: end nodes of each text's gold paths; an answer holds if it ends at one of them. Texts
-            without any say nothing.
+        gold: node number at which each text's gold path ends, ``(n,)``, below 0 for none; or for
+            each text the end nodes of all its gold paths. An answer holds if it ends at one of
+            them; texts without any say nothing.
         loss: the loss the logits were trained with.
     Returns:
         T > 0; more than 1 where the model was too sure.
     Raises:
-        OptionError: no text has a label. ModelError: see :mod:`hyperlm.decoding`.
+        OptionError: no text has a label; gold that is no node numbers, or not one for each text.
+            ModelError: see :mod:`hyperlm.decoding`.
     """
     cuts = cuts_of(taxonomy)
+    gold = _end_nodes(gold, len(logits), cuts)
     known = [row for row, ends in enumerate(gold) if len(ends)]
     if not known:
         raise OptionError("fit_temperature: no text has a label. Give labelled texts.")
@@ -89,7 +95,7 @@ def enough_rows(count: int, taxonomy: Taxonomy | Cuts) -> list[int]:
 
 def path_nll(
     logits: Tensor,
-    gold: Sequence[np.ndarray],
+    gold: Gold,
     taxonomy: Taxonomy | Cuts,
     *,
     loss: Loss = "level",
@@ -104,6 +110,7 @@ def path_nll(
         None where no text is left.
     """
     cuts = cuts_of(taxonomy)
+    gold = _end_nodes(gold, len(logits), cuts)
     place = {node: at for at, node in enumerate(cuts.terminals.tolist())}
     columns = [[place[int(end)] for end in ends if int(end) in place] for ends in gold]
     known = [row for row, at in enumerate(columns) if at]
@@ -112,6 +119,32 @@ def path_nll(
     posterior = (_scores(logits.detach()[known].cpu(), cuts, loss) / temperature).log_softmax(1)
     told = [posterior[at, columns[row]].logsumexp(0) for at, row in enumerate(known)]
     return -float(torch.stack(told).mean())
+
+
+def _end_nodes(gold: Gold, texts: int, cuts: Cuts) -> list[list[int]]:
+    """End nodes of each text's gold paths; what is no node number is refused."""
+    listed = gold.tolist() if isinstance(gold, Tensor | np.ndarray) else list(gold)
+    if len(listed) != texts:
+        raise OptionError(f"gold: {len(listed)} entries for {texts} rows of logits.")
+    found = []
+    for row, given in enumerate(listed):
+        ends = given.tolist() if isinstance(given, Tensor | np.ndarray) else given
+        if isinstance(ends, numbers.Integral) and ends < 0:
+            ends = []
+        nodes = list(ends) if isinstance(ends, list | tuple | set | frozenset) else [ends]
+        if not all(_is_node(node, cuts.num_nodes) for node in nodes):
+            raise OptionError(
+                f"gold[{row}] is {given!r}: give the number of the node at which the path ends, "
+                f"taxonomy.index(path), below {cuts.num_nodes:,}, or a list of such numbers."
+            )
+        found.append([int(node) for node in nodes])
+    return found
+
+
+def _is_node(value: object, nodes: int) -> bool:
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral):
+        return False
+    return 0 <= int(value) < nodes
 
 
 def _scores(logits: Tensor, cuts: Cuts, loss: Loss) -> Tensor:

@@ -98,11 +98,14 @@ class Classifier:
         ``hyperlm train`` does so with the val split. Do it again with texts of your own, at best a
         few hundred that the model was not trained on; ``model.save_pretrained`` keeps it.
 
+        Args:
+            texts: from :func:`hyperlm.data.read_labelled`.
         Returns:
             The temperature; more than 1 where the model was too sure of itself.
         Raises:
             OptionError: a model that answers in words, or no text with a label.
         """
+        _check_labelled(texts, "calibrate")
         model = self.model
         texts = texts.take(enough_rows(len(texts), self.taxonomy))
         found = fit_temperature(
@@ -165,6 +168,9 @@ class Classifier:
             raise OptionError(f"--top-k {top_k}: ask for at least 1 path.")
         iterator, cut, total = iter(texts), 0, 0
         while window := list(islice(iterator, _WINDOW)):
+            for row, text in enumerate(window, start=total):
+                if not isinstance(text, str):
+                    raise OptionError(f"predict(): text {row} is {text!r}; every text is a string.")
             cut += yield from self._predict_window(window, top_k, threshold)
             total += len(window)
         self._warn_cut(cut, total)
@@ -206,8 +212,10 @@ class Classifier:
             mistakes: add a list of the wrong answers, the surest first: ``line``, ``text``,
                 ``gold`` (paths), ``answer`` (a path), ``probability``, ``edges`` between both.
         Raises:
-            DataError: labels that the taxonomy lacks, or texts without a label.
+            DataError: labels that the taxonomy lacks, or texts without a label. OptionError: no
+                texts, or what is no :class:`~hyperlm.data.LabelledTexts`.
         """
+        _check_labelled(texts, "evaluate")
         gold = gold_nodes(texts, self.taxonomy)
         if not len(texts):
             raise OptionError("evaluate() needs at least one text.")
@@ -303,3 +311,11 @@ def load(run: str | Path, *, device: str | None = None, batch_size: int = 64) ->
     model = load_model(run)
     model.to(where)  # type: ignore[arg-type]
     return Classifier(model, batch_size=batch_size)
+
+
+def _check_labelled(texts: object, name: str) -> None:
+    if not isinstance(texts, LabelledTexts):
+        raise OptionError(
+            f"{name}() takes labelled texts, not {type(texts).__name__}: read a table with "
+            "hyperlm.data.read_labelled(path, taxonomy=model.taxonomy)."
+        )

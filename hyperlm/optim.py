@@ -96,7 +96,7 @@ def build_optimizer(
     model: nn.Module,
     *,
     learning_rate: float,
-    point_learning_rate: float,
+    point_learning_rate: float = 3e-2,
     head_learning_rate: float | None = None,
     weight_decay: float = 0.01,
     betas: tuple[float, float] = (0.9, 0.999),
@@ -106,7 +106,8 @@ def build_optimizer(
     Args:
         model: any module with hyperlm heads; its points must be manifold parameters.
         learning_rate: of ordinary parameters outside heads.
-        point_learning_rate: of node points, in Riemannian length a step.
+        point_learning_rate: of node points, in Riemannian length a step; by default that of
+            ``hyperlm train``. Heads without points ignore it.
         head_learning_rate: of a head's ordinary parameters; ``None`` for ``learning_rate``.
         weight_decay: on weight matrices alone, never on points, biases, norms, temperature or
             curvature.

@@ -182,8 +182,8 @@ class TrainingOptions:
             )
         if self.epochs < 0 or (self.epochs == 0 and self._start() not in ("names", "texts")):
             raise OptionError(
-                f"--epochs {self.epochs}: must be greater than 0; 0 keeps the head as it starts, "
-                "which is worth something with --init texts or names alone."
+                f"--epochs {self.epochs}: give 1 or more. With --init texts or names it may be 0, "
+                "which keeps the head as it starts."
             )
 
     def _start(self) -> str:

@@ -82,12 +82,21 @@ def texts_of_run(
             f"the data the run was trained on, {name!r}, cannot be read here: {error} Or name "
             "labelled texts with --data."
         ) from error
+    changed = []
     for part in ("all", split):
         stored, present = (s.get("files", {}).get(part) for s in (source, bundle.source))
         if stored and present and stored["sha256"] != present["sha256"]:
+            changed.append(part)
             note(f"{present['file']} has changed since the run was trained.")
     if split in bundle.source.get("cuts", {}):
-        note(f"These are the {split} texts that the run cut from {Path(name).name}.")
+        table = Path(name).name
+        if changed:
+            note(
+                f"These {split} texts were cut anew from {table}: the run may have been trained on "
+                "some of them. Keep test texts in a file of their own and name it with --data."
+            )
+        else:
+            note(f"These are the {split} texts that the run cut from {table}.")
     return texts
 
 

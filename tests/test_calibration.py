@@ -210,3 +210,21 @@ def test_a_threshold_stops_higher_up_where_the_model_is_less_sure():
         sure = marginals(x, RAGGED, temperature=heat)
         depths.append((decode_threshold(sure, answer, 0.6).path_nodes >= 0).sum().item())
     assert depths[1] < depths[0]
+
+
+def test_gold_may_be_one_node_or_several_and_nothing_else():
+    taxonomy = Taxonomy.from_paths([("animal", "bird"), ("animal", "fish"), ("plant", "fern")])
+    x = random_logits(taxonomy, 3)
+    ends = [int(taxonomy.terminals[at % 3]) for at in range(len(x))]
+    expected = fit_temperature(x, [[end] for end in ends], taxonomy)
+    for same in (ends, torch.tensor(ends), list(torch.tensor(ends)), np.array(ends)[:, None]):
+        assert fit_temperature(x, same, taxonomy) == expected
+        assert path_nll(x, same, taxonomy) == path_nll(x, [[end] for end in ends], taxonomy)
+    unknown = torch.tensor([-1, *ends[1:]])
+    assert fit_temperature(x, unknown, taxonomy) == fit_temperature(x[1:], ends[1:], taxonomy)
+    path = ("animal", "bird")
+    for wrong in (path, "bird", [path], len(taxonomy), True, 0.5, None):
+        with pytest.raises(OptionError, match=r"gold\[1\] is .*: give the number of the node"):
+            fit_temperature(x, [ends[0], wrong, *ends[2:]], taxonomy)
+    with pytest.raises(OptionError, match=f"gold: 1 entries for {len(x)} rows"):
+        fit_temperature(x, [ends[:1]], taxonomy)

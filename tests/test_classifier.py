@@ -152,6 +152,9 @@ def test_a_very_long_text_is_cut_to_what_the_model_reads(trained):
         (lambda m: m.predict(["a"], threshold=-0.1), "--threshold -0.1"),
         (lambda m: m.predict(["a"], threshold=float("nan")), "--threshold nan"),
         (lambda m: m.predict(["a"], top_k=0), "--top-k 0: ask for at least 1"),
+        (lambda m: m.predict(["a", None]), "text 1 is None; every text is a string"),
+        (lambda m: m.calibrate("new.csv"), r"labelled texts, not str: .*data\.read_labelled\("),
+        (lambda m: m.evaluate(["a"]), r"evaluate\(\) takes labelled texts, not list"),
     ],
 )
 def test_bad_requests_are_refused(trained, call, message):

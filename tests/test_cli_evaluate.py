@@ -70,7 +70,14 @@ def test_a_table_that_was_divided_is_divided_again(
         # Not the texts the model has learnt from.
         assert document["n"] == 32
         assert document["levels"] == stored["levels"]
-        assert "cut from all.csv" in result.stderr
+        assert "run cut from all.csv" in result.stderr
+    # Another table is another cut: nobody knows which of its texts the run has learnt from.
+    lines = (demo_like / "train.csv").read_text().splitlines(keepends=True)
+    table.write_text("".join(lines[:-3]))
+    said = command("evaluate", tmp_path / "run", "--json").stderr
+    assert "all.csv has changed" in said
+    assert "may have been trained on some of them" in said
+    assert "run cut from" not in said
 
 
 def test_mistakes_become_a_table_with_the_surest_first(

@@ -66,6 +66,37 @@ def test_predict_reads_and_writes_every_format(
         assert str(row["empty_text"]) == str(answer.empty)
 
 
+def test_a_table_of_excel_is_given_back_as_one(
+    command: Command, command_run: Path, tmp_path: Path
+) -> None:
+    source, target = tmp_path / "in.csv", tmp_path / "out.csv"
+    source.write_text("id;text\n7;owl0, animal1\n8;sage1\n", encoding="utf-8-sig")
+    command("predict", command_run, "--input", source, "--output", target)
+    lines = target.read_text(encoding="utf-8").splitlines()
+    assert lines[0].startswith("\ufeffid;text;path;probability;")
+    assert [row["text"] for row in read_rows(target)] == ["owl0, animal1", "sage1"]
+
+
+def test_a_table_tells_where_the_threshold_ended_the_answer(
+    command: Command, command_run: Path, tmp_path: Path
+) -> None:
+    source, target = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
+    texts = ["owl0 animal1 bird2", "sage1 plant2 herb0", "word3 word4", ""]
+    write_rows(source, [{"text": text} for text in texts])
+    words = ["predict", command_run, "--input", source, "--output", target]
+    (sure,) = {
+        min(answer.probabilities[-1] for answer in hyperlm.load(command_run).predict(texts[:2]))
+    }
+    command(*words, "--threshold", sure - 1e-6)
+    rows = list(read_rows(target))
+    assert [row["stopped"] for row in rows] == [
+        row["path"] != " > ".join(row["top"][0]["path"]) for row in rows
+    ]
+    assert {row["stopped"] for row in rows} == {True, False}
+    command(*words)
+    assert all("stopped" not in row for row in read_rows(target))
+
+
 def test_formats_can_change_on_the_way(command: Command, command_run: Path, tmp_path: Path) -> None:
     rows = [{"text": "owl0", "tags": ["a", "b"]}, {"text": "sage1"}]
     write_rows(tmp_path / "in.jsonl", rows)

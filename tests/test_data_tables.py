@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from hyperlm.data import FORMATS, read_columns, read_rows, write_rows
-from hyperlm.data.table import file_table
+from hyperlm.data.table import CsvForm, csv_form, file_table
 from hyperlm.errors import DataError, HyperlmError, OutputError
 
 ALL = [suffix + gz for suffix in FORMATS for gz in ("", ".gz")]
@@ -155,6 +155,32 @@ def test_parquet_keeps_types_over_batches(tmp_path):
     assert pyarrow.parquet.read_table(tmp_path / "t.parquet").to_pylist() == rows
 
 
+@pytest.mark.parametrize(
+    "header",
+    ["text;l1", '"text";"l1, coarse"', "\n\ntext;l1", '"a;b";c', "text;l1\r"],
+)
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+def test_a_header_of_semicolons_and_no_comma_is_one_of_semicolons(tmp_path, header, mark):
+    path = write(tmp_path / "t.csv", f'{mark}{header}\nyes, "indeed";b\n"a; b\n;c";d\n')
+    assert [list(row.values()) for row in read_rows(path)] == [
+        ['yes, "indeed"', "b"], ["a; b\n;c", "d"],
+    ]  # fmt: skip
+    assert csv_form(path) == CsvForm(";", bool(mark))
+    rows = list(read_rows(path))
+    copy = tmp_path / "copy.csv.gz"
+    assert write_rows(copy, rows, form=csv_form(path)) == 2
+    assert list(read_rows(copy)) == rows
+    assert csv_form(copy) == csv_form(path)
+    assert gzip.decompress(copy.read_bytes()).startswith(b"\xef\xbb\xbf") == bool(mark)
+
+
+@pytest.mark.parametrize("header", ["text,l1", '"text;",l1', "text,a;b"])
+def test_a_comma_in_the_header_keeps_commas(tmp_path, header):
+    path = write(tmp_path / "t.csv", f"{header}\na;b,c\n")
+    assert [list(row.values()) for row in read_rows(path)] == [["a;b", "c"]]
+    assert csv_form(path) == CsvForm()
+
+
 # -- what goes wrong -----------------------------------------------------------------------
 
 BROKEN = {
@@ -166,6 +192,7 @@ BROKEN = {
     "duplicate header": ("t.csv", "text,l1,l1\na,b,c\n", r"line 1: the header has 'l1' more than"),
     "too few": ("t.csv", "text,l1\na,b\nc\n", r"t\.csv, line 3: 1 fields, but the header has 2"),
     "too many": ("t.csv", 'text,l1\n"a\nb",b\nc,d,e\n', r"line 4: 3 fields.*double quotes"),
+    "semicolons": ("t.csv", "text;l1\na;b;c\n", r"line 2: 3 fields.* that contain semicolons in"),
     "open quote": ("t.csv", 'text,l1\na,b\n"c,d\ne,f\n', r"line 3: a double quote .* never closed"),
     "stray quote": (
         "t.tsv",

@@ -226,6 +226,36 @@ def test_single_changes_and_calibration_are_run_and_reported(data, tmp_path, mon
     assert pictures(tmp_path / "results.md") == {"ablate", "calibration"}
 
 
+def test_columns_are_named_as_for_train(tiny_backbone, demo_like, tmp_path, monkeypatch):
+    monkeypatch.setattr(arms, "LADDER", (1.0,))
+    monkeypatch.setattr(arms, "HEAD_RATES", (1e-3,))
+    monkeypatch.setattr(arms, "NODE_RATES", {"points": (1e-1,), "linear": (1e-2,)})
+    table = tmp_path / "mine.csv"
+    header, *rows = (demo_like / "train.csv").read_text().splitlines(keepends=True)
+    assert header == "text,l1,l2,l3\n"
+    table.write_text("words;top;middle;last\n" + "".join(r.replace(",", ";") for r in rows))
+    words = ["experiment", "compare-geometries", "--data", table, "--backbone", tiny_backbone]
+    words += ["--dims", "2", "--seeds", "1", "-o", tmp_path / "r.jsonl", "--json"]
+    said = CliRunner().invoke(app, list(map(str, words)))
+    assert (said.exit_code, "--text-column" in said.stderr) == (1, True)
+    words += ["--text-column", "words", "--label-columns", "top,last"]
+    done = CliRunner().invoke(app, list(map(str, words)))
+    assert done.exit_code == 0, done.output
+    (first, *_) = ResultsFile(tmp_path / "r.jsonl").records
+    assert first.data["columns"] == {"text_column": "words", "label_columns": ["top", "last"]}
+    assert len(first.figures["test"]["levels"]) == 2
+
+
+def test_a_report_that_cannot_be_written_is_explained(tmp_path):
+    results = ResultsFile(tmp_path / "results.jsonl")
+    results.append([record(0)])
+    (tmp_path / "file").write_text("in the way")
+    for place in (tmp_path / "file" / "results.md", tmp_path):
+        with pytest.raises(OutputError, match="Choose another --document"):
+            report.write_report(results, place)
+    assert (tmp_path / "file").read_text() == "in the way"
+
+
 def test_wrong_words_are_explained(tmp_path):
     for words, said in (
         (["nonsense"], "compare-geometries"),

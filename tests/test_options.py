@@ -11,8 +11,8 @@ from hyperlm.options import TrainingOptions
     [
         ({"learning_rate": float("inf")}, "--learning-rate inf: must be greater than 0 and finite"),
         ({"point_learning_rate": float("nan")}, "--point-learning-rate nan"),
-        ({"epochs": -1}, "--epochs -1: must be greater than 0"),
-        ({"epochs": 0, "init": "random"}, "--epochs 0: must be greater than 0"),
+        ({"epochs": -1}, "--epochs -1: give 1 or more"),
+        ({"epochs": 0, "init": "random"}, "--epochs 0: give 1 or more"),
         ({"epochs": 0, "answer": "text"}, "--epochs 0"),
         ({"cone_weight": float("nan")}, "--cone-weight nan"),
         ({"seed": -1}, "--seed -1: give a number from 0"),

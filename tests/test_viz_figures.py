@@ -201,6 +201,11 @@ def test_captions_tell_what_was_measured():
     right = (run.texts.gold == run.texts.predicted)[run.texts.gold >= 0].mean()
     assert f"L3: {right:.0%} right" in words(fig)
     assert len(confusion_figure(run, level=2).axes) == 1
+    # An answer above the level is in no column of a label, and the caption says where it is.
+    shallow = run.texts.predicted.copy()
+    shallow[run.texts.gold >= 0] = TREE.parent[TREE.leaves[0]]
+    texts = replace(run.texts, predicted=shallow)
+    assert "also answers that end above" in words(confusion_figure(replace(run, texts=texts)))
 
 
 def test_distances_of_a_perfect_embedding_have_no_distortion():

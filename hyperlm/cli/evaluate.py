@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from hyperlm.cli.columns import listed
 from hyperlm.cli.errors import Debug, say
 
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ def evaluate(
     model = load(run, batch_size=batch_size)
     columns = {
         "text_column": text_column,
-        "label_columns": _listed(label_columns),
+        "label_columns": listed(label_columns),
         "reply_column": reply_column,
         "path_separator": path_separator,
     }
@@ -183,12 +184,6 @@ def replies_missing(model: "Classifier", texts: "LabelledTexts") -> bool:
     """Whether a model that says replies is given texts without any to compare them with."""
     decoder = getattr(model, "decoder", None)
     return texts.replies is None and decoder is not None and bool(decoder.config.text_levels)
-
-
-def _listed(columns: str | None) -> tuple[str, ...] | None:
-    if columns is None:
-        return None
-    return tuple(name.strip() for name in columns.split(",") if name.strip())
 
 
 def _note(line: str) -> None:

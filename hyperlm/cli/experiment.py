@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from hyperlm.cli.columns import listed
 from hyperlm.cli.errors import Debug, say
 from hyperlm.errors import OptionError
 
@@ -54,6 +55,14 @@ def experiment(
     ] = None,
     backbone: Annotated[str, typer.Option(help="As for train.", metavar="NAME")] = "minilm",
     max_length: Annotated[int, typer.Option(help="Tokens of a text.", min=1)] = 128,
+    text_column: Annotated[str | None, typer.Option(help="As for train.", metavar="NAME")] = None,
+    label_columns: Annotated[
+        str | None, typer.Option(help="As for train.", metavar="A,B,C")
+    ] = None,
+    path_separator: Annotated[
+        str | None, typer.Option(help="As for train.", metavar="TEXT")
+    ] = None,
+    taxonomy: Annotated[str | None, typer.Option(help="As for train.", metavar="FILE")] = None,
     document: Annotated[
         Path, typer.Option(help="What report writes; figures go to images/ beside it.")
     ] = Path("results.md"),
@@ -68,6 +77,12 @@ def experiment(
     from hyperlm.progress import quiet_libraries
 
     quiet_libraries()
+    columns = {
+        "text_column": text_column,
+        "label_columns": listed(label_columns),
+        "path_separator": path_separator,
+        "taxonomy": taxonomy,
+    }
     results = ResultsFile(output)
     before = len(results)
     if name == "report":
@@ -79,7 +94,12 @@ def experiment(
             name,
             [part.strip() for part in data.split(",") if part.strip()],
             results,
-            {"backbone": backbone, "max_length": max_length, "progress": not json},
+            {
+                "backbone": backbone,
+                "max_length": max_length,
+                "columns": {key: value for key, value in columns.items() if value is not None},
+                "progress": not json,
+            },
             {"seeds": seeds, **({"dims": _numbers(dims)} if dims else {})},
             change or [],
         )

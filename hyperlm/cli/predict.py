@@ -1,5 +1,6 @@
 """``hyperlm predict``: texts in, paths out; from the command line, or from table to table."""
 
+import functools
 import itertools
 import os
 import time
@@ -61,8 +62,8 @@ def predict(
     """Label texts.
 
     With --input and --output the table gets these columns: path; probability (of the last label of
-    the path); per level predicted_LEVEL and probability_LEVEL; top (the best whole paths); and
-    empty_text. No row is left out.
+    the path); per level predicted_LEVEL and probability_LEVEL; with --threshold, stopped (whether
+    it ended the answer early); top (the best whole paths); and empty_text. No row is left out.
     """
     if bool(text) == bool(input):
         raise typer.BadParameter("give either --text (once or more) or --input.")
@@ -91,16 +92,22 @@ def predict(
             show_json(document)
         return
     answers = model.predict(text or [], top_k=top_k, threshold=threshold)
-    _show(text or [], answers, model, json)
+    _show(text or [], answers, model, json, thresholded=threshold is not None)
 
 
 def answer_columns(
-    answer: "Prediction", level_names: tuple[str, ...], prefix: str, none: float | None = None
+    answer: "Prediction",
+    level_names: tuple[str, ...],
+    prefix: str,
+    none: float | None = None,
+    *,
+    thresholded: bool = False,
 ) -> dict[str, Any]:
     """The columns that a prediction adds to its row.
 
     Args:
         none: what stands for the probability of a level that the path does not reach.
+        thresholded: tell whether the threshold ended the answer above the best whole path's end.
     """
     row: dict[str, Any] = {
         "path": _SEPARATOR.join(answer.path),
@@ -110,6 +117,8 @@ def answer_columns(
     for name, label, probability in levels:
         row[f"predicted_{name}"] = label
         row[f"probability_{name}"] = none if probability is None else probability
+    if thresholded:
+        row["stopped"] = bool(answer.top) and answer.path != answer.top[0].path
     row["top"] = [{"path": list(a.path), "probability": a.probability} for a in answer.top]
     row["empty_text"] = answer.empty
     return {prefix + name: value for name, value in row.items()}
@@ -138,7 +147,7 @@ def _table(
     from tqdm.auto import tqdm
 
     from hyperlm.data import read_columns, text_of, write_rows
-    from hyperlm.data.table import file_table, table_format
+    from hyperlm.data.table import csv_form, file_table, table_format
 
     suffix, _ = table_format(target)
     # A parquet column that starts with nothing is taken for text; a NaN says it holds numbers.
@@ -146,7 +155,11 @@ def _table(
     table = file_table(source)
     typed = suffix == ".jsonl" and table.typed
     blank = model.predict([""], top_k=1)[0]
-    added = list(answer_columns(blank, model.level_names, prefix))
+    columns = functools.partial(
+        answer_columns, level_names=model.level_names, prefix=prefix, none=none,
+        thresholded=threshold is not None,
+    )  # fmt: skip
+    added = list(columns(blank))
     _refuse_clash(source, list(read_columns(source)), added)
     empty = 0
 
@@ -160,13 +173,15 @@ def _table(
             if not row.keys().isdisjoint(added):
                 _refuse_clash(f"{table.place(number)}", list(row), added)
             empty += answer.empty
-            yield row | answer_columns(answer, model.level_names, prefix, none)
+            yield row | columns(answer)
 
     start = time.perf_counter()
     progress = tqdm(rows(), desc="predicting", unit=" texts", disable=None, leave=False)
     # JSON lines may differ in their keys, and stay as they are.
     names = None if typed else [*read_columns(source), *added]
-    count = write_rows(target, progress, names)
+    # What Excel wrote it can open again.
+    form = csv_form(source) if table_format(source)[0] == suffix == ".csv" else None
+    count = write_rows(target, progress, names, form=form)
     seconds = time.perf_counter() - start
     say(
         f"{count:,} texts labelled in {target}, {empty:,} of them empty ({count / seconds:,.0f}/s)."
@@ -183,14 +198,24 @@ def _refuse_clash(where: object, columns: list[str], added: list[str]) -> None:
         )
 
 
-def _show(texts: list[str], answers: list["Prediction"], model: "Classifier", json: bool) -> None:
+def _show(
+    texts: list[str],
+    answers: list["Prediction"],
+    model: "Classifier",
+    json: bool,
+    *,
+    thresholded: bool,
+) -> None:
     """Answers for texts given on the command line."""
     from hyperlm.cli.output import show_json
 
     if json:
         show_json(
             [
-                {"text": text, **answer_columns(answer, model.level_names, "")}
+                {
+                    "text": text,
+                    **answer_columns(answer, model.level_names, "", thresholded=thresholded),
+                }
                 for text, answer in zip(texts, answers, strict=True)
             ]
         )

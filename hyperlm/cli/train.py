@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from hyperlm.cli.columns import listed
 from hyperlm.cli.errors import Debug
 from hyperlm.cli.train_run import run_and_show
 from hyperlm.options import TrainingOptions
@@ -85,7 +86,8 @@ def train(
     layers: Annotated[
         str,
         _model(
-            "Backbone layers that serve the levels, coarse to fine, as 4,5,6. auto: those that "
+            "Backbone layers that serve the levels, coarse to fine, as 4,5,6; fewer than there are "
+            "levels are spread over them. auto: those that "
             "'hyperlm experiment layer-sweep' measured for this backbone and these labels; without "
             "a sweep, spread over the upper third.",
             metavar="auto|N,N,N",
@@ -291,8 +293,7 @@ def _given(ctx: typer.Context) -> dict[str, Any]:
         if name in names and getattr(ctx.get_parameter_source(name), "name", "") == "COMMANDLINE"
     }
     if "label_columns" in given:
-        columns = given["label_columns"].split(",")
-        given["label_columns"] = tuple(name.strip() for name in columns if name.strip())
+        given["label_columns"] = listed(given["label_columns"])
     return given
 
 

@@ -112,14 +112,15 @@ class Columns:
 def _missing(wanted: str, columns: Sequence[str], table: str, option: str) -> DataError:
     lowered = {name.lower(): name for name in columns}
     near = difflib.get_close_matches(wanted.lower(), lowered, 1, cutoff=0.5)
-    hint = f"did you mean {lowered[near[0]]!r}? " if near else ""
-    if len(columns) == 1 and any(sign in columns[0] for sign in ";\t|"):
-        hint = "the columns look separated by something else than this kind of file uses. "
+    hint = f"Did you mean {lowered[near[0]]!r}? " if near else ""
+    remedy = f"{hint}Name the right one with {option}."
+    if len(columns) == 1 and (signs := [sign for sign in ";\t|" if sign in columns[0]]):
+        remedy = (
+            f"The columns look separated by {signs[0]!r}, which this kind of file does not use: "
+            "save the table as .csv with commas, or as .tsv with tabs."
+        )
     shown = [name if len(name) <= 40 else name[:37] + "..." for name in columns]
-    return DataError(
-        f"{table}: no column {wanted!r}; the columns are {shown}. {hint.capitalize()}Name the "
-        f"right one with {option}."
-    )
+    return DataError(f"{table}: no column {wanted!r}; the columns are {shown}. {remedy}")
 
 
 def choose_text_column(

@@ -5,9 +5,11 @@ batch) at a time. Text formats are UTF-8, with or without a byte order mark. Wha
 exactly is an error that names file and line: nothing is guessed, replaced or skipped.
 """
 
+import codecs
 import contextlib
 import csv
 import io
+import itertools
 import json
 import shutil
 import tempfile
@@ -21,8 +23,10 @@ from hyperlm.errors import DataError
 
 __all__ = [
     "FORMATS",
+    "CsvForm",
     "Row",
     "Table",
+    "csv_form",
     "file_table",
     "read_columns",
     "read_rows",
@@ -35,6 +39,14 @@ _PARQUET_BATCH = 1024
 # The csv module stops at 131,072 characters, which one long document exceeds. The limit is a C
 # long, 32 bits wide on Windows.
 _FIELD_LIMIT = 2**31 - 1
+
+
+@dataclass(frozen=True)
+class CsvForm:
+    """How a CSV is written: the sign between its columns, and whether a byte order mark leads."""
+
+    separator: str = ","
+    marked: bool = False
 
 
 @dataclass(frozen=True)
@@ -113,15 +125,51 @@ def file_table(path: str | Path) -> Table:
         return Table(str(path), _FileRows(_parquet_rows, (path, gzipped)), unit="row", typed=True)
     if suffix == ".jsonl":
         return Table(str(path), _FileRows(_jsonl_rows, (path, gzipped)), typed=True)
-    delimiter = "\t" if suffix == ".tsv" else ","
-    return Table(str(path), _FileRows(_csv_rows, (path, gzipped, delimiter)))
+    return Table(str(path), _FileRows(_csv_rows, (path, gzipped, suffix == ".tsv")))
 
 
-def _csv_rows(path: Path, gzipped: bool, delimiter: str) -> Iterator[tuple[int, Row]]:
+def csv_form(path: str | Path) -> CsvForm:
+    """How a CSV is written. The header decides: semicolons and no comma mean semicolons.
+
+    Raises:
+        DataError: The file cannot be read.
+    """
+    path = Path(path)
+    with opened(path, table_format(path)[1]) as stream:
+        marked = False
+        for number, raw in enumerate(stream):
+            marked = marked or (number == 0 and raw.startswith(codecs.BOM_UTF8))
+            if raw.removeprefix(codecs.BOM_UTF8).strip():
+                return CsvForm(_separator(next(decoded_lines(path, [raw]))), marked)
+    return CsvForm()
+
+
+def _separator(header: str) -> str:
+    """The sign between the columns of a CSV: Excel writes semicolons in much of Europe."""
+    return ";" if _columns(header, ",") < 2 <= _columns(header, ";") else ","
+
+
+def _columns(header: str, separator: str) -> int:
+    """Columns of a header; 0 where its quotes do not fit the separator."""
+    try:
+        line = header.partition("\r")[0]
+        return len(next(csv.reader([line], delimiter=separator, strict=True), ()))
+    except csv.Error:
+        return 0
+
+
+def _csv_rows(path: Path, gzipped: bool, tabs: bool) -> Iterator[tuple[int, Row]]:
     csv.field_size_limit(_FIELD_LIMIT)
     with opened(path, gzipped) as stream:
+        lines = decoded_lines(path, stream)
+        above = []  # up to the header
+        for line in lines:
+            above.append(line)
+            if line.strip():
+                break
+        delimiter = "\t" if tabs else _separator(above[-1] if above else "")
         # strict: an unclosed quote would otherwise swallow the rest of the file into one text.
-        reader = csv.reader(decoded_lines(path, stream), delimiter=delimiter, strict=True)
+        reader = csv.reader(itertools.chain(above, lines), delimiter=delimiter, strict=True)
         header: list[str] = []
         blank: list[int] = []  # in a table of one column, an empty line may be an empty text
         empty = True
@@ -146,7 +194,7 @@ def _csv_rows(path: Path, gzipped: bool, delimiter: str) -> Iterator[tuple[int, 
                 yield number, {header[0]: ""}
             blank.clear()
             if len(fields) != len(header):
-                sign = "tabs" if delimiter == "\t" else "commas"
+                sign = {"\t": "tabs", ";": "semicolons", ",": "commas"}[delimiter]
                 raise DataError(
                     f"{path}, line {start}: {len(fields)} fields, but the header has {len(header)} "
                     f"({_listed(header)}). Put fields that contain {sign} in double quotes, and "

@@ -4,6 +4,7 @@ In: a path. Out: an open stream, or decoded lines. Whatever goes wrong is a Data
 file, the line where there is one, and the remedy.
 """
 
+import codecs
 import contextlib
 import difflib
 import gzip
@@ -41,7 +42,7 @@ def decoded_lines(path: Path, stream: Iterable[bytes]) -> Iterator[str]:
     """Decoded lines with their ends. A line ends at ``\\n`` alone: a text may hold U+2028."""
     for number, raw in enumerate(stream, 1):
         if number == 1:
-            raw = raw.removeprefix(b"\xef\xbb\xbf")
+            raw = raw.removeprefix(codecs.BOM_UTF8)
         try:
             yield raw.decode("utf-8")
         except UnicodeDecodeError as error:

@@ -5,6 +5,7 @@ neighbour that takes the name only once everything is written, so that a full di
 the iterator leaves what was there before.
 """
 
+import codecs
 import contextlib
 import csv
 import gzip
@@ -17,7 +18,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
-from hyperlm.data.table import Row, table_format
+from hyperlm.data.table import CsvForm, Row, table_format
 from hyperlm.errors import OutputError
 
 __all__ = ["write_rows"]
@@ -26,7 +27,11 @@ _BATCH = 1024
 
 
 def write_rows(
-    path: str | Path, rows: Iterable[Mapping[str, Any]], fieldnames: Sequence[str] | None = None
+    path: str | Path,
+    rows: Iterable[Mapping[str, Any]],
+    fieldnames: Sequence[str] | None = None,
+    *,
+    form: CsvForm | None = None,
 ) -> int:
     """Write rows as they come and return how many there were.
 
@@ -35,6 +40,7 @@ def write_rows(
         rows: Lists and mappings become JSON in CSV and TSV cells, None an empty cell.
         fieldnames: Columns in order, of which a row may lack some. By default the keys of the first
             row, or in JSON lines the keys of each row.
+        form: How a CSV is written; with commas by default.
 
     Raises:
         DataError: Unknown suffix. OutputError: a row has a column that is not in ``fieldnames``, a
@@ -48,8 +54,10 @@ def write_rows(
         fieldnames = [] if first is None else list(first)
         stream = itertools.chain([] if first is None else [first], stream)
     counted = _Counted(path, stream, fieldnames)
+    written_as = form or CsvForm()
     write: Callable[[BinaryIO, _Counted], None] = {
-        ".csv": _write_csv, ".tsv": _write_tsv, ".jsonl": _write_jsonl, ".parquet": _write_parquet
+        ".csv": lambda target, rows: _write_csv(target, rows, written_as),
+        ".tsv": _write_tsv, ".jsonl": _write_jsonl, ".parquet": _write_parquet
     }[suffix]  # fmt: skip
     try:
         with _replacing(path) as target:
@@ -122,12 +130,17 @@ def _cell(value: Any) -> Any:
     return _json(value) if isinstance(value, list | tuple | dict) else value
 
 
-def _write_csv(target: BinaryIO, rows: _Counted, delimiter: str = ",") -> None:
+def _write_csv(target: BinaryIO, rows: _Counted, form: CsvForm) -> None:
+    delimiter = form.separator
+    if form.marked:
+        target.write(codecs.BOM_UTF8)
     text = io.TextIOWrapper(target, encoding="utf-8", newline="")
     writer = csv.writer(text, delimiter=delimiter, lineterminator="\n")
     # A bare carriage return needs quotes, which the csv module gives to its own line end alone.
     careful = csv.writer(text, delimiter=delimiter, lineterminator="\n", quoting=csv.QUOTE_ALL)
-    (careful if any("\r" in name for name in rows.fieldnames) else writer).writerow(rows.fieldnames)
+    # So does a comma in a header, which otherwise tells how the file is to be read.
+    special = any(sign in name for name in rows.fieldnames for sign in "\r,")
+    (careful if special else writer).writerow(rows.fieldnames)
     for row in rows:
         cells = [_cell(row.get(name)) for name in rows.fieldnames]
         returns = any(isinstance(cell, str) and "\r" in cell for cell in cells)
@@ -137,7 +150,7 @@ def _write_csv(target: BinaryIO, rows: _Counted, delimiter: str = ",") -> None:
 
 
 def _write_tsv(target: BinaryIO, rows: _Counted) -> None:
-    _write_csv(target, rows, delimiter="\t")
+    _write_csv(target, rows, CsvForm("\t"))
 
 
 def _write_jsonl(target: BinaryIO, rows: _Counted) -> None:

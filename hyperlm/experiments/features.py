@@ -6,6 +6,7 @@ that ``hyperlm train --freeze`` uses.
 """
 
 import copy
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -53,6 +54,8 @@ class FrozenData:
     Args:
         data: as ``hyperlm train --data``.
         backbone, max_length: as there.
+        columns: ``text_column``, ``label_columns``, ``path_separator``, ``taxonomy``, as for
+            :func:`~hyperlm.data.load_data`, where they are not the usual ones.
         progress: show bars while features are computed.
     """
 
@@ -62,13 +65,15 @@ class FrozenData:
         *,
         backbone: str = "minilm",
         max_length: int = 128,
+        columns: Mapping[str, Any] | None = None,
         progress: bool = False,
     ) -> None:
-        self.bundle: DataBundle = load_data(data)
+        self.bundle: DataBundle = load_data(data, **(columns or {}))
         check_trainable(self.bundle)
         self.name = data_name(self.bundle.source)
         self.backbone, self.max_length, self.progress = backbone, max_length, progress
         self.taxonomy: Taxonomy = self.bundle.taxonomy
+        self._columns = dict(columns or {})
         self._texts: int | None = None
         self._models: dict[str, HierarchicalLM] = {}
         self._splits: dict[tuple[str, bool], dict[str, Split]] = {}
@@ -119,6 +124,7 @@ class FrozenData:
             "max_length": self.max_length,
             "taxonomy": self.taxonomy.fingerprint,
             "files": {split: record.get("sha256") for split, record in sorted(files.items())},
+            **({"columns": self._columns} if self._columns else {}),
             **({"texts": self._texts} if self._texts is not None else {}),
         }
 

@@ -1,6 +1,8 @@
 """Figures that others have published, with their source: rows of the report, no code of theirs."""
 
-__all__ = ["COLUMNS", "NOTE", "ROWS"]
+__all__ = ["COLUMNS", "NOTE", "ROWS", "SETS"]
+
+SETS = frozenset({"dbpedia", "wos"})  # beside figures on these they say something
 
 NOTE = (
     "Full data sets and fine-tuned backbones. The splits used here are smaller samples and the "

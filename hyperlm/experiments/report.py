@@ -6,7 +6,7 @@ In: the records. Out: Markdown and figures beside it. Sections stand only for wh
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from hyperlm.errors import DataError
+from hyperlm.errors import DataError, OutputError
 from hyperlm.experiments import (
     report_ablate,
     report_answers,
@@ -20,7 +20,7 @@ from hyperlm.experiments import (
     report_tuned,
 )
 from hyperlm.experiments.markdown import table
-from hyperlm.experiments.published import COLUMNS, NOTE, ROWS
+from hyperlm.experiments.published import COLUMNS, NOTE, ROWS, SETS
 from hyperlm.experiments.results import Record, ResultsFile
 
 __all__ = ["write_report"]
@@ -55,21 +55,32 @@ def write_report(results: ResultsFile, path: Path) -> None:
     """Write the report and the figures in ``images/`` beside it.
 
     Raises:
-        DataError: the file has no results.
+        DataError: the file has no results. OutputError: the report cannot be written there.
     """
     if not len(results):
         raise DataError(
             f"{results.path}: no results yet. Run 'hyperlm experiment compare-geometries' first."
         )
     images = path.parent / "images"
-    images.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.part")
+    try:
+        images.mkdir(parents=True, exist_ok=True)
+        temporary.write_text(_document(results, images), encoding="utf-8")
+        temporary.replace(path)
+    except OSError as error:
+        raise OutputError(
+            f"{path}: the report could not be written ({error.strerror or error}). Choose another "
+            "--document."
+        ) from error
+
+
+def _document(results: ResultsFile, images: Path) -> str:
     parts = ["# Results", _HOW.replace("\n", " "), _provenance(results.records)]
     for section in _SECTIONS:
         parts += section(results, images)
-    parts += ["## Figures of others", NOTE, table(COLUMNS, ROWS)]
-    temporary = path.with_name(f".{path.name}.part")
-    temporary.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
-    temporary.replace(path)
+    if SETS & {record.data["name"] for record in results.records}:
+        parts += ["## Figures of others", NOTE, table(COLUMNS, ROWS)]
+    return "\n\n".join(parts) + "\n"
 
 
 def _provenance(records: Sequence[Record]) -> str:

@@ -70,6 +70,11 @@ class HierarchicalHead(nn.Module):
         seed: int,
     ) -> None:
         super().__init__()
+        if not isinstance(taxonomy, Taxonomy):
+            raise OptionError(
+                f"taxonomy: {type(taxonomy).__name__} is no Taxonomy. Make one, for example with "
+                "Taxonomy.from_paths([('animal', 'bird'), ('animal', 'fish')])."
+            )
         if dim < 2:
             raise OptionError(
                 f"--dim {dim}: a label tree needs at least 2 dimensions; 16 to 128 are usual."

@@ -22,6 +22,7 @@ __all__ = ["confusion_figure", "level_confusion"]
 
 _LARGEST = 24  # classes shown of a level
 _ACROSS = 3  # matrices side by side
+_REST = "(rest)"  # no label is called so
 _MOST = 9  # levels drawn; deeper ones have too few texts to say anything
 
 
@@ -99,11 +100,20 @@ def confusion_figure(
     if max(len(taxonomy.levels[one - 1]) for one in levels) > _LARGEST:
         facts.append(
             f"Of wide levels the {_LARGEST} largest classes, in the order of the tree with lines "
-            "between top classes; the others together."
+            "between top classes."
+        )
+    if any(_has_rest(matrix) for _, matrix in found):
+        facts.append(
+            "(rest): classes that are not shown, and in columns also answers that end above the "
+            "level."
         )
     facts.append(_how_wrong(taxonomy, texts))
     caption(fig, facts, colors)
     return fig
+
+
+def _has_rest(matrix: NDArray[np.int64]) -> bool:
+    return bool(matrix[-1].any() or matrix[:, -1].any())
 
 
 def _matrix(
@@ -114,14 +124,14 @@ def _matrix(
     tops: NDArray[np.int64],
     colors: Theme,
 ) -> None:
-    rest = bool(matrix[-1].any() or matrix[:, -1].any())
+    rest = _has_rest(matrix)
     shown = matrix if rest else matrix[:-1, :-1]
     share = shown / np.maximum(shown.sum(1, keepdims=True), 1)
     # A square root shows what is rare: 4 per cent is a fifth of the way.
     ramp = LinearSegmentedColormap.from_list("share", colors.shades())
     image = axes.imshow(np.sqrt(share), vmin=0, vmax=1, interpolation="nearest", aspect="equal")
     image.set_cmap(ramp)
-    names = [shorten(taxonomy.name(int(node)), 22) for node in kept] + ["other"] * rest
+    names = [shorten(taxonomy.name(int(node)), 22) for node in kept] + [_REST] * rest
     shades = [colors.text_color(class_style(int(tops[n]), colors)[0]) for n in kept]
     shades += [colors.muted] * rest
     size = min(7.0, max(3.6, 165 / max(len(names), 1)))

@@ -194,12 +194,16 @@ class _Handler(BaseHTTPRequestHandler):
         if len(body) < int(length):
             raise _Refused(400, "the body is shorter than Content-Length says")
         try:
-            text = json.loads(body.decode("utf-8"))["text"]
-            if not isinstance(text, str):
-                raise TypeError
-            text.encode()  # half of a surrogate pair is no text
-        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            document = json.loads(body.decode("utf-8"))
+        except (ValueError, RecursionError) as error:
             raise _Refused(400, 'the body must be JSON in UTF-8: {"text": "..."}') from error
+        text = document.get("text") if isinstance(document, dict) else None
+        if not isinstance(text, str) or len(document) > 1:
+            raise _Refused(400, 'the body must be {"text": "..."}, a string and nothing else')
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise _Refused(400, "the text holds half of a surrogate pair") from error
         return text
 
     def _drain(self) -> None:
