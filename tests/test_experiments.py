@@ -182,7 +182,7 @@ def test_the_report_tells_of_starts(tmp_path):
     text = (tmp_path / "results.md").read_text(encoding="utf-8")
     assert "## Where a head starts" in text
     assert "Against random, paired:" in text
-    assert "Tuned on the first grid alone, and best with a rate at its end: random, " in text
+    assert "Tuned on the first grid alone, and best with a rate at its end: random; " in text
     assert "untrained" not in text
     assert "- everywhere else: no difference found." in text
     assert "Geometry against geometry" not in text
