@@ -110,6 +110,27 @@ def test_mistakes_become_a_table_with_the_surest_first(
     assert len(list(read_rows(table))) == len(rows)
 
 
+def test_mistakes_keep_the_columns_of_their_texts(
+    command: Command, command_run: Path, demo_like: Path, tmp_path: Path
+) -> None:
+    header, *lines = (demo_like / "test.csv").read_text().splitlines()
+    source, target = tmp_path / "in.csv", tmp_path / "wrong.csv"
+    rows = [f"T-{at};{line.replace(',', ';')}" for at, line in enumerate(lines)]
+    source.write_text("\n".join(["Nr.;" + header.replace(",", ";"), *rows]), encoding="utf-8-sig")
+    words = ["evaluate", command_run, "--data", source, "--mistakes", target]
+    for _ in range(2):  # an earlier table is replaced, with these columns too
+        assert (
+            command(*words, "--text-column", "text", "--label-columns", "l1,l2,l3").exit_code == 0
+        )
+    found = list(read_rows(target))
+    assert found
+    assert list(found[0])[:7] == ["line", "text", "gold", "answer", "probability", "edges", "Nr."]
+    for row in found:
+        assert lines[int(row["Nr."].removeprefix("T-"))].startswith(row["text"])
+        assert row["gold"] == " > ".join(row[name] for name in ("l1", "l2", "l3"))
+    assert target.read_bytes().startswith(b"\xef\xbb\xbfline;text;")
+
+
 def test_mistakes_replace_nothing_else(
     command: Command, command_run: Path, demo_like: Path, tmp_path: Path
 ) -> None:
@@ -134,6 +155,6 @@ def test_mistakes_replace_nothing_else(
     target = tmp_path / "wrong.csv"
     assert command(*words, target).exit_code == 0
     found = target.read_bytes()
-    target.write_bytes(found[: found.index(b"\n") + 1])
+    target.write_bytes(b"line,text,gold,answer,probability,edges\n")
     assert command(*words, target).exit_code == 0
     assert target.read_bytes() == found

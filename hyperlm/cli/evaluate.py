@@ -1,13 +1,13 @@
 """``hyperlm evaluate``: a trained model and labelled texts in, all metrics out."""
 
-import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from hyperlm.cli.columns import listed
 from hyperlm.cli.errors import Debug, say
+from hyperlm.cli.mistakes import check_target, write_mistakes
 
 if TYPE_CHECKING:
     from hyperlm.classifier import Classifier
@@ -15,9 +15,6 @@ if TYPE_CHECKING:
     from hyperlm.lm.decoder import HierarchicalDecoder
 
 __all__ = ["evaluate", "set_reply_tokens"]
-
-_COLUMNS = ("line", "text", "gold", "answer", "probability", "edges")
-_STEP, _OR = " > ", " | "  # between the names of a path, and between several gold paths
 
 
 def evaluate(
@@ -60,8 +57,9 @@ def evaluate(
     mistakes: Annotated[
         Path | None,
         typer.Option(
-            help="Write the wrong answers to this table, the surest first; the suffix decides the "
-            "format (.csv, .tsv, .jsonl, .parquet), an earlier table of mistakes is replaced.",
+            help="Write the wrong answers to this table, the surest first, with the other columns "
+            "of the texts behind them; the suffix decides the format (.csv, .tsv, .jsonl, "
+            ".parquet), an earlier table of mistakes is replaced.",
             metavar="FILE",
         ),
     ] = None,
@@ -78,7 +76,7 @@ def evaluate(
     from hyperlm.run_texts import texts_of_run
 
     if mistakes is not None:
-        _check_target(mistakes)
+        check_target(mistakes)
     quiet_libraries()
     model = load(run, batch_size=batch_size)
     columns = {
@@ -99,7 +97,7 @@ def evaluate(
         _note(f"a sample of {limit:,} of the {of:,} texts, drawn with seed {seed}.")
     document = model.evaluate(texts, mistakes=mistakes is not None)
     if mistakes is not None:
-        _write_mistakes(mistakes, document.pop("mistakes"), len(texts))
+        write_mistakes(mistakes, document.pop("mistakes"), texts)
     if len(texts) < of:
         document["sample"] = {"of": of, "seed": seed}
     if json:
@@ -115,57 +113,6 @@ def evaluate(
             f"{reply['longest']} tokens, {reply['seconds_per_text']:.2f} s each; perplexity of the "
             "wanted replies after the gold label and after its own."
         )
-
-
-def _check_target(target: Path) -> None:
-    """Refuse before the work what would be refused after it, or would cost somebody a file."""
-    from hyperlm.data import read_rows
-    from hyperlm.data.splits import names_a_split
-    from hyperlm.data.table import table_format
-    from hyperlm.errors import HyperlmError, OutputError
-
-    table_format(target)
-    if not target.parent.is_dir():
-        raise OutputError(f"{target}: there is no folder {str(target.parent)!r}. Make it first.")
-    if split := names_a_split(target):
-        raise OutputError(
-            f"{target}: a table of this name is taken for the {split} split of its folder. Choose "
-            "another name for --mistakes."
-        )
-    if not target.exists():
-        return
-    try:
-        ours = set(next(iter(read_rows(target)), ())) == set(_COLUMNS)
-    except HyperlmError:  # also where there are no rows
-        ours = False
-    if not (ours or target.read_bytes() == _nothing_wrong(target)):
-        raise OutputError(
-            f"{target}: is there already, and is no table of mistakes. Choose another --mistakes."
-        )
-
-
-def _nothing_wrong(target: Path) -> bytes:
-    """The table of a model that makes no mistakes, in the format of the target."""
-    from hyperlm.data import write_rows
-
-    with tempfile.TemporaryDirectory() as folder:
-        write_rows(Path(folder) / target.name, (), _COLUMNS)
-        return (Path(folder) / target.name).read_bytes()
-
-
-def _write_mistakes(target: Path, found: list[dict[str, Any]], of: int) -> None:
-    from hyperlm.data import write_rows
-
-    rows = (
-        row
-        | {
-            "gold": _OR.join(_STEP.join(path) for path in row["gold"]),
-            "answer": _STEP.join(row["answer"]),
-        }
-        for row in found
-    )
-    write_rows(target, rows, _COLUMNS)
-    say(f"{len(found):,} of {of:,} answers are wrong: {target}, the surest first.")
 
 
 def set_reply_tokens(decoder: "HierarchicalDecoder | None", tokens: int) -> None:
