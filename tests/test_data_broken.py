@@ -42,6 +42,20 @@ def test_a_missing_column_lists_those_there_are(tmp_path):
         load_data(tmp_path)
 
 
+def test_an_id_is_no_coarsest_level_unless_somebody_says_so(tmp_path):
+    rows = "".join(f"T{i},text {i},{'ab'[i % 2]}\n" for i in range(30))
+    table = tmp_path / "t.csv"
+    table.write_text("id,text,label\n" + rows)
+    with pytest.raises(DataError, match=r"own 'id', which looks like an id.*--label-columns"):
+        load_data(table)
+    assert load_data(table, label_columns=["label"]).taxonomy.num_levels == 1
+    # One text of each class is few, and allowed; so is what was asked for.
+    table.write_text("text,top,label\n" + rows.replace("T", "text "))
+    assert load_data(table, label_columns=["top", "label"]).taxonomy.num_levels == 2
+    table.write_text("text,label\n" + "".join(f"text {i},c{i}\n" for i in range(30)))
+    assert load_data(table).taxonomy.num_levels == 1
+
+
 BAD_ROWS = {
     "no label": ("text,l1\na,b\nc,\n", r"train\.csv, line 3: no label in 'l1'.*hyperlm predict"),
     "no label column": ("text\na\n", r"the only column is 'text'"),

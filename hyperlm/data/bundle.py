@@ -25,6 +25,7 @@ from hyperlm.taxonomy import Taxonomy
 
 __all__ = ["DataBundle", "check_trainable", "load_data", "read_labelled"]
 
+_IDS = 20  # more texts than this do not happen to differ in their coarsest label
 NO_REPLY = "none"  # in the place of a reply column: leave the replies of dialogues out
 
 
@@ -122,6 +123,8 @@ def load_data(
         found.tables[first], text_column, label_columns, reply_column, path_separator
     )
     parts, cuts = _splits(found, columns, wanted, seed, val_fraction)
+    if label_columns is None:
+        _refuse_ids(parts.get("train"), columns)
     if cuts and dialogues:
         warnings.append(
             f"{' and '.join(cuts)} were cut turn by turn, so that one dialogue may have turns on "
@@ -212,6 +215,17 @@ def _wanted(splits: Sequence[str]) -> tuple[str, ...]:
     if unknown or not splits or isinstance(splits, str):
         raise OptionError(f"splits {splits!r}: choose one or more of {', '.join(SPLITS)}.")
     return tuple(split for split in SPLITS if split in splits)
+
+
+def _refuse_ids(train: LabelledTexts | None, columns: Columns) -> None:
+    """Columns that nobody named as labels may be ids; as the coarsest level they leave no tree."""
+    paths = [path for of_text in train.paths for path in of_text] if train is not None else []
+    if len(columns.labels) > 1 and len({path[0] for path in paths}) == len(paths) > _IDS:
+        raise DataError(
+            f"{train.name if train else ''}: every text has its own {columns.labels[0]!r}, which "
+            f"looks like an id and was taken for the coarsest level of {columns.labels}. Name the "
+            "columns that hold labels with --label-columns, coarse to fine."
+        )
 
 
 def _taken_apart(table: Table, text_column: str | None) -> Table:
