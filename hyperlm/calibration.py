@@ -8,7 +8,9 @@ and stays right where it has several).
 """
 
 import numbers
+import reprlib
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,6 +20,7 @@ from torch import Tensor
 from hyperlm import decoding
 from hyperlm.cuts import Cuts, Loss, cuts_of
 from hyperlm.errors import OptionError
+from hyperlm.heads.losses import gold_ends
 from hyperlm.taxonomy import Taxonomy
 
 __all__ = ["enough_rows", "fit_temperature", "path_nll"]
@@ -45,9 +48,9 @@ def fit_temperature(
 
     Args:
         logits: ``(n, N)`` of texts the model was not trained on.
-        gold: node number at which each text's gold path ends, ``(n,)``, below 0 for none; or for
-            each text the end nodes of all its gold paths. An answer holds if it ends at one of
-            them; texts without any say nothing.
+        gold: targets as the heads take them, such as the node numbers at which the gold paths
+            end, ``(n,)``, below 0 for none; or for each text a list of the end nodes of all its
+            gold paths. An answer holds if it ends at one of them; texts without any say nothing.
         loss: the loss the logits were trained with.
     Returns:
         T > 0; more than 1 where the model was too sure.
@@ -108,6 +111,8 @@ def path_nll(
         temperature: Of the path posterior.
     Returns:
         None where no text is left.
+    Raises:
+        OptionError: As for :func:`fit_temperature`, gold that is no node numbers.
     """
     cuts = cuts_of(taxonomy)
     gold = _end_nodes(gold, len(logits), cuts)
@@ -123,21 +128,31 @@ def path_nll(
 
 def _end_nodes(gold: Gold, texts: int, cuts: Cuts) -> list[list[int]]:
     """End nodes of each text's gold paths; what is no node number is refused."""
-    listed = gold.tolist() if isinstance(gold, Tensor | np.ndarray) else list(gold)
-    if len(listed) != texts:
-        raise OptionError(f"gold: {len(listed)} entries for {texts} rows of logits.")
+    if not isinstance(gold, Tensor | np.ndarray | Sequence) or isinstance(gold, str):
+        raise OptionError(f"gold: {reprlib.repr(gold)} is not one entry for each text.")
+    array = torch.as_tensor(gold) if isinstance(gold, Tensor | np.ndarray) else None
+    count = len(gold) if array is None or array.dim() else 1
+    if count != texts or (array is not None and not array.dim()):
+        raise OptionError(f"gold: {count} entries for {texts} rows of logits.")
+    if array is not None:
+        rows, nodes, _ = gold_ends(array, cuts)
+        of_row: list[list[int]] = [[] for _ in range(texts)]
+        for row, node in zip(rows.tolist(), nodes.tolist(), strict=True):
+            of_row[row].append(node)
+        return of_row
     found = []
-    for row, given in enumerate(listed):
+    for row, given in enumerate(gold):
         ends = given.tolist() if isinstance(given, Tensor | np.ndarray) else given
         if isinstance(ends, numbers.Integral) and ends < 0:
             ends = []
-        nodes = list(ends) if isinstance(ends, list | tuple | set | frozenset) else [ends]
-        if not all(_is_node(node, cuts.num_nodes) for node in nodes):
+        listed: list[Any] = list(ends) if isinstance(ends, list | tuple | set) else [ends]
+        if not all(_is_node(node, cuts.num_nodes) for node in listed):
             raise OptionError(
-                f"gold[{row}] is {given!r}: give the number of the node at which the path ends, "
-                f"taxonomy.index(path), below {cuts.num_nodes:,}, or a list of such numbers."
+                f"gold[{row}] is {reprlib.repr(given)}: give the number of the node at which the "
+                f"path ends, taxonomy.index(path), below {cuts.num_nodes:,}, or a list of such "
+                "numbers."
             )
-        found.append([int(node) for node in nodes])
+        found.append(listed)
     return found
 
 

@@ -49,12 +49,14 @@ class Prediction:
         probabilities: of each node of ``path``: at or below it, so they never grow along the path.
         top: the most probable whole paths, best first.
         empty: the text had nothing but white space; the answer is then only the prior.
+        stopped: a threshold ended the path above the end of the best whole one.
     """
 
     path: tuple[str, ...]
     probabilities: tuple[float, ...]
     top: tuple[Alternative, ...]
     empty: bool = False
+    stopped: bool = False
 
 
 @dataclass
@@ -186,7 +188,7 @@ class Classifier:
             logits = self.logits(texts)
             kind, cuts = self.model.head.loss_kind, self.model.head.cuts(logits.device)
             heat = self.temperature
-            answer = decoding.decode(logits, cuts, loss=kind, temperature=heat)
+            whole = answer = decoding.decode(logits, cuts, loss=kind, temperature=heat)
             best = decoding.top_k(logits, cuts, top_k, loss=kind, temperature=heat)
             marginals = decoding.marginals(logits, cuts, loss=kind, temperature=heat)
             if threshold is not None:
@@ -202,6 +204,7 @@ class Classifier:
                     for path, probability in zip(tops[row], best.prob[row].tolist(), strict=True)
                 ),
                 empty=not text.strip(),
+                stopped=bool(answer.nodes[row] != whole.nodes[row]),
             )
         return 0
 

@@ -95,17 +95,18 @@ class TextClassifier(Classifier):
         for row, text in enumerate(texts):
             best = answers[row][0]
             path, sure = self.taxonomy.path(best.nodes[-1]), _along(best)
+            kept = len(path)
             if threshold is not None:
-                kept = sum(probability >= threshold for probability in sure)
-                path, sure = path[:kept], sure[:kept]
+                kept = min(kept, sum(probability >= threshold for probability in sure))
             yield Prediction(
-                path=path,
-                probabilities=tuple(sure),
+                path=path[:kept],
+                probabilities=tuple(sure[:kept]),
                 top=tuple(
                     Alternative(self.taxonomy.path(a.nodes[-1]), a.probability)
                     for a in answers[row][:top_k]
                 ),
                 empty=not text.strip(),
+                stopped=kept < len(path),
             )
         return cut
 

@@ -106,8 +106,9 @@ def build_optimizer(
     Args:
         model: any module with hyperlm heads; its points must be manifold parameters.
         learning_rate: of ordinary parameters outside heads.
-        point_learning_rate: of node points, in Riemannian length a step; by default that of
-            ``hyperlm train``. Heads without points ignore it.
+        point_learning_rate: of node points, in Riemannian length a step; after
+            ``start_from_texts`` a tenth of the default keeps what is there. Heads without points
+            ignore it.
         head_learning_rate: of a head's ordinary parameters; ``None`` for ``learning_rate``.
         weight_decay: on weight matrices alone, never on points, biases, norms, temperature or
             curvature.

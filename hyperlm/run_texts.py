@@ -82,13 +82,13 @@ def texts_of_run(
             f"the data the run was trained on, {name!r}, cannot be read here: {error} Or name "
             "labelled texts with --data."
         ) from error
-    changed = []
-    for part in ("all", split):
+    changed, cut = [], split in bundle.source.get("cuts", {})
+    for part in ("all", split, *(["train"] if cut else [])):
         stored, present = (s.get("files", {}).get(part) for s in (source, bundle.source))
         if stored and present and stored["sha256"] != present["sha256"]:
             changed.append(part)
             note(f"{present['file']} has changed since the run was trained.")
-    if split in bundle.source.get("cuts", {}):
+    if cut:
         table = Path(name).name
         if changed:
             note(

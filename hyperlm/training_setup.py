@@ -147,7 +147,7 @@ def prepare_backbone(
 def training_attention(
     backbone: PreTrainedModel, device: torch.device, precision: torch.dtype
 ) -> Iterator[None]:
-    """Within the block a backbone attends in the way that trains fastest; the same numbers.
+    """Within the block a backbone attends in the way that trains fastest; same up to rounding.
 
     Torch's fused attention has no dropout on a processor and falls back to plain products, whose
     backward pass is slow in bf16: transformers' own (``eager``) needs fewer seconds and less

@@ -217,7 +217,10 @@ def test_gold_may_be_one_node_or_several_and_nothing_else():
     x = random_logits(taxonomy, 3)
     ends = [int(taxonomy.terminals[at % 3]) for at in range(len(x))]
     expected = fit_temperature(x, [[end] for end in ends], taxonomy)
-    for same in (ends, torch.tensor(ends), list(torch.tensor(ends)), np.array(ends)[:, None]):
+    marks = torch.zeros(len(x), len(taxonomy), dtype=torch.bool)
+    for row, end in enumerate(ends):
+        marks[row, taxonomy.path_nodes(end)] = True  # as heads take several gold paths
+    for same in (ends, torch.tensor(ends), list(torch.tensor(ends)), np.array(ends), marks):
         assert fit_temperature(x, same, taxonomy) == expected
         assert path_nll(x, same, taxonomy) == path_nll(x, [[end] for end in ends], taxonomy)
     unknown = torch.tensor([-1, *ends[1:]])
@@ -226,5 +229,8 @@ def test_gold_may_be_one_node_or_several_and_nothing_else():
     for wrong in (path, "bird", [path], len(taxonomy), True, 0.5, None):
         with pytest.raises(OptionError, match=r"gold\[1\] is .*: give the number of the node"):
             fit_temperature(x, [ends[0], wrong, *ends[2:]], taxonomy)
-    with pytest.raises(OptionError, match=f"gold: 1 entries for {len(x)} rows"):
-        fit_temperature(x, [ends[:1]], taxonomy)
+    for wrong in (5, None, "gold", torch.tensor(5), ends[:1]):
+        with pytest.raises(OptionError, match="^gold: "):
+            fit_temperature(x, wrong, taxonomy)
+    with pytest.raises(OptionError, match="targets"):
+        fit_temperature(x, marks.long(), taxonomy)

@@ -78,6 +78,17 @@ def test_a_table_that_was_divided_is_divided_again(
     assert "all.csv has changed" in said
     assert "may have been trained on some of them" in said
     assert "run cut from" not in said
+    folder = tmp_path / "parts"
+    folder.mkdir()
+    for name in ("train.csv", "test.csv"):
+        (folder / name).write_text((demo_like / name).read_text())
+    words = [*train_words, "--epochs", 1, "--data", folder, "--output", tmp_path / "run2"]
+    done = command("train", *words)
+    assert done.exit_code == 0, done.stderr
+    again = ["evaluate", tmp_path / "run2", "--split", "val", "--json"]
+    assert "val texts that the run cut from parts" in command(*again).stderr
+    (folder / "train.csv").write_text("".join(lines[:-3]))
+    assert "may have been trained on some of them" in command(*again).stderr
 
 
 def test_mistakes_become_a_table_with_the_surest_first(

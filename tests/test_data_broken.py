@@ -32,7 +32,9 @@ def test_a_missing_column_lists_those_there_are(tmp_path):
         load_data(folder)
     with pytest.raises(DataError, match=r"no column 'l3'; .*--label-columns"):
         load_data(folder, text_column="Texts", label_columns=["l1", "l3"])
-    with pytest.raises(DataError, match=r"separated by '\|', .*as \.csv with commas"):
+    with pytest.raises(
+        DataError, match=r"one column. If '\|' separates its columns, save it as \.csv"
+    ):
         load_data(train(tmp_path, "text|l1\na|b\n"))
     with pytest.raises(DataError, match="Did you mean 'Beschreibung'"):
         load_data(train(tmp_path, "Beschreibung,l1\na,b\n"), text_column="beschreibung")

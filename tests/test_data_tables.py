@@ -157,8 +157,11 @@ def test_parquet_keeps_types_over_batches(tmp_path):
 
 @pytest.mark.parametrize(
     "header",
-    ["text;l1", '"text";"l1, coarse"', "\n\ntext;l1", '"a;b";c', "text;l1\r"],
-)
+    [
+        "text;l1", '"text";"l1, coarse"', "\n\ntext;l1", '"a;b";c', "text;l1\r",
+        'text;"l1,\r\ncoarse"', '"te\n;xt";l1',
+    ],
+)  # fmt: skip
 @pytest.mark.parametrize("mark", ["", "\ufeff"])
 def test_a_header_of_semicolons_and_no_comma_is_one_of_semicolons(tmp_path, header, mark):
     path = write(tmp_path / "t.csv", f'{mark}{header}\nyes, "indeed";b\n"a; b\n;c";d\n')
@@ -174,11 +177,17 @@ def test_a_header_of_semicolons_and_no_comma_is_one_of_semicolons(tmp_path, head
     assert gzip.decompress(copy.read_bytes()).startswith(b"\xef\xbb\xbf") == bool(mark)
 
 
-@pytest.mark.parametrize("header", ["text,l1", '"text;",l1', "text,a;b"])
+@pytest.mark.parametrize("header", ["text,l1", '"text;",l1', "text,a;b", 'i;d,"te\nxt"'])
 def test_a_comma_in_the_header_keeps_commas(tmp_path, header):
     path = write(tmp_path / "t.csv", f"{header}\na;b,c\n")
     assert [list(row.values()) for row in read_rows(path)] == [["a;b", "c"]]
     assert csv_form(path) == CsvForm()
+
+
+def test_one_column_with_a_semicolon_in_its_name_comes_back(tmp_path):
+    rows = [{"a;b": "x"}, {"a;b": "y;z"}]
+    write_rows(tmp_path / "t.csv", rows)
+    assert list(read_rows(tmp_path / "t.csv")) == rows
 
 
 # -- what goes wrong -----------------------------------------------------------------------

@@ -14,6 +14,7 @@ from hyperlm.experiments import (
     ablate,
     arms,
     calibration,
+    compare_geometries,
     report,
     starts,
 )
@@ -182,7 +183,7 @@ def test_the_report_tells_of_starts(tmp_path):
     text = (tmp_path / "results.md").read_text(encoding="utf-8")
     assert "## Where a head starts" in text
     assert "Against random, paired:" in text
-    assert "Tuned on the first grid alone, and best with a rate at its end: random; " in text
+    assert "Rates that were not compared with all beside them: random; " in text
     assert "untrained" not in text
     assert "- everywhere else: no difference found." in text
     assert "Geometry against geometry" not in text
@@ -244,6 +245,14 @@ def test_columns_are_named_as_for_train(tiny_backbone, demo_like, tmp_path, monk
     (first, *_) = ResultsFile(tmp_path / "r.jsonl").records
     assert first.data["columns"] == {"text_column": "words", "label_columns": ["top", "last"]}
     assert len(first.figures["test"]["levels"]) == 2
+    # Other columns are other data, never averaged with these.
+    words[-1] = "top,middle,last"
+    assert CliRunner().invoke(app, list(map(str, words))).exit_code == 0
+    results = ResultsFile(tmp_path / "r.jsonl")
+    names = {r.data["name"] for r in results.records}
+    given = "mine.csv --text-column words --label-columns top,"
+    assert names == {given + "last", given + "middle,last"}
+    assert {len(compare_geometries.arms_of(results, name)["linear", 2]) for name in names} == {1}
 
 
 def test_a_report_that_cannot_be_written_is_explained(tmp_path):
@@ -254,6 +263,7 @@ def test_a_report_that_cannot_be_written_is_explained(tmp_path):
         with pytest.raises(OutputError, match="Choose another --document"):
             report.write_report(results, place)
     assert (tmp_path / "file").read_text() == "in the way"
+    assert not list(tmp_path.parent.glob(".*.part"))
 
 
 def test_wrong_words_are_explained(tmp_path):
@@ -282,4 +292,4 @@ def test_a_start_from_texts_may_be_left_as_it_is(data, tmp_path, monkeypatch):
     report.write_report(results, tmp_path / "results.md")
     text = (tmp_path / "results.md").read_text(encoding="utf-8")
     assert "| texts (untrained) |" in text
-    assert "at its end" not in text  # nothing is beside a head that stays as it is
+    assert "not compared with all" not in text  # nothing is beside a head that stays as it is

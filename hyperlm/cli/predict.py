@@ -107,7 +107,7 @@ def answer_columns(
 
     Args:
         none: what stands for the probability of a level that the path does not reach.
-        thresholded: tell whether the threshold ended the answer above the best whole path's end.
+        thresholded: tell whether the threshold ended the answer early.
     """
     row: dict[str, Any] = {
         "path": _SEPARATOR.join(answer.path),
@@ -118,7 +118,7 @@ def answer_columns(
         row[f"predicted_{name}"] = label
         row[f"probability_{name}"] = none if probability is None else probability
     if thresholded:
-        row["stopped"] = bool(answer.top) and answer.path != answer.top[0].path
+        row["stopped"] = answer.stopped
     row["top"] = [{"path": list(a.path), "probability": a.probability} for a in answer.top]
     row["empty_text"] = answer.empty
     return {prefix + name: value for name, value in row.items()}

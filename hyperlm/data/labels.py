@@ -116,8 +116,8 @@ def _missing(wanted: str, columns: Sequence[str], table: str, option: str) -> Da
     remedy = f"{hint}Name the right one with {option}."
     if len(columns) == 1 and (signs := [sign for sign in ";\t|" if sign in columns[0]]):
         remedy = (
-            f"The columns look separated by {signs[0]!r}, which this kind of file does not use: "
-            "save the table as .csv with commas, or as .tsv with tabs."
+            f"The table was read as one column. If {signs[0]!r} separates its columns, save it as "
+            f".csv with commas or as .tsv with tabs. {remedy}"
         )
     shown = [name if len(name) <= 40 else name[:37] + "..." for name in columns]
     return DataError(f"{table}: no column {wanted!r}; the columns are {shown}. {remedy}")

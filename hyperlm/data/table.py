@@ -13,7 +13,7 @@ import itertools
 import json
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, cast
@@ -136,38 +136,41 @@ def csv_form(path: str | Path) -> CsvForm:
     """
     path = Path(path)
     with opened(path, table_format(path)[1]) as stream:
-        marked = False
-        for number, raw in enumerate(stream):
-            marked = marked or (number == 0 and raw.startswith(codecs.BOM_UTF8))
-            if raw.removeprefix(codecs.BOM_UTF8).strip():
-                return CsvForm(_separator(next(decoded_lines(path, [raw]))), marked)
-    return CsvForm()
+        marked = stream.read(len(codecs.BOM_UTF8)) == codecs.BOM_UTF8
+        stream.seek(0)
+        return CsvForm(_separator(_header(decoded_lines(path, stream))), marked)
 
 
-def _separator(header: str) -> str:
+def _header(lines: Iterator[str]) -> list[str]:
+    """Lines up to the end of the header, whose quoted names may have breaks."""
+    above: list[str] = []
+    for line in lines:
+        above.append(line)
+        if any(map(str.strip, above)) and sum(part.count('"') for part in above) % 2 == 0:
+            break
+    return above
+
+
+def _separator(header: Sequence[str]) -> str:
     """The sign between the columns of a CSV: Excel writes semicolons in much of Europe."""
     return ";" if _columns(header, ",") < 2 <= _columns(header, ";") else ","
 
 
-def _columns(header: str, separator: str) -> int:
+def _columns(header: Sequence[str], separator: str) -> int:
     """Columns of a header; 0 where its quotes do not fit the separator."""
     try:
-        line = header.partition("\r")[0]
-        return len(next(csv.reader([line], delimiter=separator, strict=True), ()))
+        rows = list(csv.reader(header, delimiter=separator, strict=True))
     except csv.Error:
         return 0
+    return len(rows[-1]) if rows else 0
 
 
 def _csv_rows(path: Path, gzipped: bool, tabs: bool) -> Iterator[tuple[int, Row]]:
     csv.field_size_limit(_FIELD_LIMIT)
     with opened(path, gzipped) as stream:
         lines = decoded_lines(path, stream)
-        above = []  # up to the header
-        for line in lines:
-            above.append(line)
-            if line.strip():
-                break
-        delimiter = "\t" if tabs else _separator(above[-1] if above else "")
+        above = [] if tabs else _header(lines)
+        delimiter = "\t" if tabs else _separator(above)
         # strict: an unclosed quote would otherwise swallow the rest of the file into one text.
         reader = csv.reader(itertools.chain(above, lines), delimiter=delimiter, strict=True)
         header: list[str] = []

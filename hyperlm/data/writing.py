@@ -138,8 +138,8 @@ def _write_csv(target: BinaryIO, rows: _Counted, form: CsvForm) -> None:
     writer = csv.writer(text, delimiter=delimiter, lineterminator="\n")
     # A bare carriage return needs quotes, which the csv module gives to its own line end alone.
     careful = csv.writer(text, delimiter=delimiter, lineterminator="\n", quoting=csv.QUOTE_ALL)
-    # So does a comma in a header, which otherwise tells how the file is to be read.
-    special = any(sign in name for name in rows.fieldnames for sign in "\r,")
+    # So do commas and semicolons in a header, which tells how the file is to be read.
+    special = any(sign in name for name in rows.fieldnames for sign in "\r,;")
     (careful if special else writer).writerow(rows.fieldnames)
     for row in rows:
         cells = [_cell(row.get(name)) for name in rows.fieldnames]

@@ -70,7 +70,7 @@ class FrozenData:
     ) -> None:
         self.bundle: DataBundle = load_data(data, **(columns or {}))
         check_trainable(self.bundle)
-        self.name = data_name(self.bundle.source)
+        self.name = _named(data_name(self.bundle.source), columns or {})
         self.backbone, self.max_length, self.progress = backbone, max_length, progress
         self.taxonomy: Taxonomy = self.bundle.taxonomy
         self._columns = dict(columns or {})
@@ -240,3 +240,12 @@ def _drawn(part: LabelledTexts, count: int, seed: int) -> LabelledTexts:
     if count >= len(part):
         return part
     return part.take(np.sort(np.random.default_rng(seed).permutation(len(part))[:count]))
+
+
+def _named(data: str, columns: Mapping[str, Any]) -> str:
+    """Data read by other columns is other data: its name is what the command was told."""
+    told = [
+        f"--{key.replace('_', '-')} {','.join(value) if isinstance(value, tuple) else value}"
+        for key, value in columns.items()
+    ]
+    return " ".join([data, *told])

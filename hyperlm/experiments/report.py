@@ -3,6 +3,7 @@
 In: the records. Out: Markdown and figures beside it. Sections stand only for what was measured.
 """
 
+import contextlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -68,6 +69,8 @@ def write_report(results: ResultsFile, path: Path) -> None:
         temporary.write_text(_document(results, images), encoding="utf-8")
         temporary.replace(path)
     except OSError as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
         raise OutputError(
             f"{path}: the report could not be written ({error.strerror or error}). Choose another "
             "--document."

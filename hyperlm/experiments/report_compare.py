@@ -53,7 +53,8 @@ def _method() -> str:
         "points up to rounding and what training makes of it; they take the same learning rates. "
         "Every other arm and dimension is tuned on a grid of rates, projections "
         f"{listed(HEAD_RATES)}; {nodes}; and then on the rates beside the best ones, a factor of "
-        "about three at a time, until the best have been compared with all that are beside them."
+        "about three at a time, until the best have been compared with all that are beside them; "
+        "where that is not so, the learning rates below say it."
     )
 
 

@@ -89,4 +89,4 @@ def _open_rates(
     found = [arm for arm, records in arms.items() if not enclosed(records[0].head, tried)]
     if not found:
         return []
-    return [f"Tuned on the first grid alone, and best with a rate at its end: {'; '.join(found)}."]
+    return [f"Rates that were not compared with all beside them: {'; '.join(found)}."]
