@@ -170,7 +170,7 @@ def test_empty_texts_are_answered_and_flagged(run: Path, tmp_path: Path) -> None
         (["--layers", "two"], "Give 'auto' or layer numbers"),
         (["--dim", "1"], "at least 2 dimensions"),
         (["--curvature", "-1"], "c must be positive"),
-        (["--epochs", "-1"], "--epochs -1: must be greater than 0"),
+        (["--epochs", "-1"], "--epochs -1: give 1 or more"),
         (["--freeze", "--lora", "4"], "exclude each other"),
         (["--lora", "0"], "the rank must be at least 1"),
         (["--merge"], "needs --lora"),
