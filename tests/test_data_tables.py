@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from hyperlm.data import FORMATS, read_columns, read_rows, write_rows
-from hyperlm.data.table import CsvForm, csv_form, file_table
+from hyperlm.data.table import CsvForm, _header, csv_form, file_table
 from hyperlm.errors import DataError, HyperlmError, OutputError
 
 ALL = [suffix + gz for suffix in FORMATS for gz in ("", ".gz")]
@@ -182,6 +182,13 @@ def test_a_comma_in_the_header_keeps_commas(tmp_path, header):
     path = write(tmp_path / "t.csv", f"{header}\na;b,c\n")
     assert [list(row.values()) for row in read_rows(path)] == [["a;b", "c"]]
     assert csv_form(path) == CsvForm()
+
+
+def test_a_stray_quote_in_the_header_does_not_draw_in_the_file(tmp_path):
+    path = write(tmp_path / "t.csv", '\n\nte"xt,l1\n' + "a,b\n" * 500)
+    with path.open(encoding="utf-8") as lines:
+        assert len(_header(lines)) == 2 + 100
+    assert len(list(read_rows(path))) == 500  # a quote inside a name is one of its letters
 
 
 def test_one_column_with_a_semicolon_in_its_name_comes_back(tmp_path):

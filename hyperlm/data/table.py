@@ -2,7 +2,8 @@
 
 In: a path. Out: an iterator of ``{column: value}``, in file order, holding one row (parquet: one
 batch) at a time. Text formats are UTF-8, with or without a byte order mark. What cannot be read
-exactly is an error that names file and line: nothing is guessed, replaced or skipped.
+exactly is an error that names file and line: nothing is guessed, replaced or skipped. Whether a CSV
+has commas or semicolons stands in its header.
 """
 
 import codecs
@@ -36,6 +37,7 @@ __all__ = [
 Row = dict[str, Any]
 FORMATS = (".csv", ".tsv", ".jsonl", ".parquet")
 _PARQUET_BATCH = 1024
+_HEADER_LINES = 100
 # The csv module stops at 131,072 characters, which one long document exceeds. The limit is a C
 # long, 32 bits wide on Windows.
 _FIELD_LIMIT = 2**31 - 1
@@ -142,11 +144,15 @@ def csv_form(path: str | Path) -> CsvForm:
 
 
 def _header(lines: Iterator[str]) -> list[str]:
-    """Lines up to the end of the header, whose quoted names may have breaks."""
+    """Lines up to the end of the header, whose quoted names may have a few breaks."""
     above: list[str] = []
+    quotes = begun = 0
     for line in lines:
         above.append(line)
-        if any(map(str.strip, above)) and sum(part.count('"') for part in above) % 2 == 0:
+        begun += bool(begun or line.strip())
+        quotes += line.count('"')
+        # A stray quote must not draw the whole file into memory; reading then explains it.
+        if begun and (quotes % 2 == 0 or begun == _HEADER_LINES):
             break
     return above
 
