@@ -3,7 +3,7 @@
 Torch's fused attention (``sdpa``) against transformers' own (``eager``) on the same batches, with
 the dropout of the backbone: a forward and a backward pass of the backbone alone.
 
-    python benchmarks/bench_attention.py [--backbone minilm] [--lengths 64,128,256]
+    python benchmarks/bench_attention.py [--backbone minilm] [--lengths 64,128,256] [--dropout 0]
 """
 
 import argparse
@@ -22,12 +22,17 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument("--precision", default="auto", choices=("auto", "fp32", "bf16"))
     parser.add_argument("--steps", type=int, default=5)
+    parser.add_argument("--dropout", type=float, help="of BERT's attention, in place of its own")
     args = parser.parse_args()
 
     device = torch.device("cpu")
     precision = resolve_precision(args.precision, device)
     backbone, _ = load_backbone(args.backbone)
     backbone.train()
+    if args.dropout is not None:
+        for module in backbone.modules():
+            if type(module).__name__ == "BertSelfAttention":
+                module.dropout.p = args.dropout
     print(
         f"{args.backbone}, {precision}, {args.batch_size} texts, {torch.get_num_threads()} threads"
     )
