@@ -16,12 +16,12 @@ PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 _OF_POINTS = (
     "pooling", "head", "geometry", "dim", "curvature", "learn_curvature", "coordinates", "init",
     "loss", "cone_weight", "cone_pairs", "text_cone_weight", "dropout", "point_learning_rate",
-    "freeze",
+    "temperature", "freeze",
 )  # fmt: skip
 _OF_HEADS = ("dim", "loss", "dropout", "seed")
 _OF_POINT_HEADS = (
     "geometry", "curvature", "learn_curvature", "coordinates", "init", "cone_weight", "cone_pairs",
-    "text_cone_weight",
+    "text_cone_weight", "temperature",
 )  # fmt: skip
 _OF_WORDS = ("speakers", "level_weights", "packed", "reply_column", "reply_tokens")
 
@@ -49,11 +49,14 @@ class TrainingOptions:
             1e-4 from a start from texts, which has less to go.
         point_learning_rate: of the node points, in Riemannian length a step; ``None`` for 3e-2,
             and for 3e-3 from texts.
-        init: where the head starts: ``names`` (node points at the label names, through the
-            backbone), ``texts`` (projections and nodes from the training texts as the untrained
-            backbone sees them, and from the names), ``tree`` (the taxonomy alone) or ``random``;
-            ``auto`` is ``texts`` with ``freeze`` and ``names`` without. Without points, ``texts``
-            or ``random``.
+        init: where the head starts: ``names`` (nodes at the label names, through the backbone),
+            ``texts`` (projections and nodes from the training texts as the untrained backbone sees
+            them, and from the names), ``tree`` (points alone: from the taxonomy) or ``random``;
+            ``auto`` is ``texts`` with ``freeze`` and without it ``names`` for points, ``random``
+            for a linear head.
+        temperature: start of the factor on the distances to the nodes, learned, one per level;
+            ``None`` for 10, and for 20 from texts. Of a linear head from names or texts: on half
+            the squared distances that its scores start as; ``None`` for 20.
         lora: rank of low-rank adapters, ``None`` for none.
         adapter: kind of the adapters: ``lora``, or ``hyplora`` (the update passes through the
             hyperboloid; cannot be merged).
@@ -86,6 +89,7 @@ class TrainingOptions:
     learn_curvature: bool = False
     coordinates: str = "tangent"
     init: str = "auto"
+    temperature: float | None = None
     loss: str = "level"
     cone_weight: float = 0.0
     cone_pairs: str = "closure"
@@ -112,7 +116,7 @@ class TrainingOptions:
     def __post_init__(self) -> None:
         positive = (
             "batch_size", "accumulate", "max_length", "learning_rate", "head_learning_rate",
-            "point_learning_rate", "max_grad_norm", "reply_tokens",
+            "point_learning_rate", "temperature", "max_grad_norm", "reply_tokens",
         )  # fmt: skip
         for name in positive:
             value = getattr(self, name)
@@ -175,10 +179,15 @@ class TrainingOptions:
                 "--cone-weight needs --head points: a linear head has no points to put in cones."
             )
 
-        if self.head == "linear" and self.init in ("names", "tree"):
+        if self.head == "linear" and self.init == "tree":
             raise OptionError(
-                f"--init {self.init} places node points, and --head linear has none: choose texts "
+                "--init tree places node points, and --head linear has none: choose names, texts "
                 "or random, or leave it out."
+            )
+        if self.temperature is not None and not self._has_temperature():
+            raise OptionError(
+                "--temperature: a linear head has one where it starts from names or texts. Add "
+                "--init names or texts, or leave it out."
             )
         if self.epochs < 0 or (self.epochs == 0 and self._start() not in ("names", "texts")):
             raise OptionError(
@@ -195,6 +204,10 @@ class TrainingOptions:
         other = "random" if self.head == "linear" else "names"
         return "texts" if self.freeze else other
 
+    def _has_temperature(self) -> bool:
+        """Words have none to start at, nor has a linear head from a random start."""
+        return self.answer != "text" and (self.head == "points" or self._start() != "random")
+
     def resolved(self) -> "TrainingOptions":
         """The same with everything that was left to the others decided."""
         init = self._start()
@@ -204,7 +217,16 @@ class TrainingOptions:
             head = 1e-4 if near else 3e-3
         if point is None and self.answer != "text":
             point = 3e-3 if near else 3e-2
-        return replace(self, init=init, head_learning_rate=head, point_learning_rate=point)
+        temperature = self.temperature
+        if temperature is None and self._has_temperature():
+            temperature = 20.0 if near or self.head == "linear" else 10.0
+        return replace(
+            self,
+            init=init,
+            temperature=temperature,
+            head_learning_rate=head,
+            point_learning_rate=point,
+        )
 
     def _check_answer(self) -> None:
         """Options that say nothing about the kind of answer asked for are refused."""
@@ -240,14 +262,16 @@ class TrainingOptions:
 
     def head_options(self) -> dict[str, Any]:
         """Keyword arguments for :func:`hyperlm.heads.build_head`."""
-        return head_arguments(self)
+        return head_arguments(self.resolved())
 
     def command(self, output: str | Path) -> str:
         """The command line that repeats a run, naming what differs from the defaults."""
         words = ["hyperlm", "train", "--data", str(self.data)]
-        decided = replace(self, head_learning_rate=None, point_learning_rate=None).resolved()
+        open_ = replace(self, temperature=None, head_learning_rate=None, point_learning_rate=None)
+        decided = open_.resolved()
         usual = {
-            "init": replace(self, init="auto")._start(),
+            "init": replace(open_, init="auto")._start(),
+            "temperature": decided.temperature,
             "head_learning_rate": decided.head_learning_rate,
             "point_learning_rate": decided.point_learning_rate,
         }

@@ -205,15 +205,24 @@ def build_model(options: TrainingOptions, bundle: DataBundle, *, progress: bool 
         model.to(device)  # type: ignore[arg-type]
         texts = bundle.split("train").texts
         precision = resolve_precision(options.precision, device)
+        assert options.temperature is not None  # as resolved
         if options.init == "names":
             frozen = precision if options.freeze else None
-            start_from_names(model, texts, frozen=frozen, seed=options.seed, progress=progress)
+            start_from_names(
+                model,
+                texts,
+                frozen=frozen,
+                temperature=options.temperature,
+                seed=options.seed,
+                progress=progress,
+            )
         else:
             start_from_labelled(
                 model,
                 texts,
                 bundle.gold("train"),
                 precision=precision,
+                temperature=options.temperature,
                 seed=options.seed,
                 progress=progress,
             )

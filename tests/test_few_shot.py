@@ -191,6 +191,23 @@ def test_a_start_lies_between_the_name_and_the_texts():
         started(HeadSettings(dim=4, name_weight=0.0), TREE, draw, names, seed=0)
 
 
+def test_a_linear_head_starts_at_random_or_answers_as_flat_points_do():
+    draw, names = made(noise=0.05)
+    wanted = {"geometry": "euclidean", "dim": WIDTH}
+    points = started(HeadSettings(**{**vars(SMALL), **wanted}), TREE, draw, names, seed=0).eval()
+    linear = HeadSettings(**{**vars(SMALL), "kind": "linear", "dim": WIDTH})
+    drawn = HeadSettings(**{**vars(linear), "start": "random"})
+    states = F.layer_norm(draw.features, (WIDTH,))
+    named, other = (started(linear, TREE, draw, names, seed=seed).eval() for seed in (0, 1))
+    assert torch.equal(named.weight, other.weight)
+    random, again = (started(drawn, TREE, draw, names, seed=seed) for seed in (0, 1))
+    assert not torch.allclose(random.weight, again.weight)
+    answers = [head.decode(head(states).logits) for head in (points, named)]
+    assert answers[0] == answers[1]
+    gold = [TREE.path(int(end)) for end in draw.ends]
+    assert np.mean([a == b for a, b in zip(answers[1], gold, strict=True)]) > 0.9
+
+
 def test_heads_of_other_settings_do_not_train_together():
     draw, names = made()
     options = [SMALL, HeadSettings(**{**vars(SMALL), "contrast": 0.1})]

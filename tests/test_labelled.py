@@ -16,7 +16,7 @@ from hyperlm.lm.batches import targets_of
 from hyperlm.lm.labelled import start_from_labelled
 from hyperlm.metrics import path_accuracy
 from hyperlm.options import TrainingOptions
-from hyperlm.run import train
+from hyperlm.run import build_model, train
 from hyperlm.taxonomy import Taxonomy
 
 pytest_plugins = ["run_fixtures"]
@@ -159,7 +159,47 @@ def test_what_is_left_open_is_decided(given, init, rates):
     assert ("--init" in options.command("runs/x")) == ("init" in given)
 
 
-@pytest.mark.parametrize("init", ["names", "tree"])
-def test_a_linear_head_has_no_points_to_place(init):
-    with pytest.raises(OptionError, match=f"--init {init} places node points"):
-        TrainingOptions(head="linear", init=init)
+@pytest.mark.parametrize(
+    ("given", "temperature"),
+    [
+        ({}, 10.0),
+        ({"init": "texts"}, 20.0),
+        ({"freeze": True}, 20.0),
+        ({"head": "linear"}, None),
+        ({"head": "linear", "init": "names"}, 20.0),
+        ({"geometry": "euclidean", "temperature": 40.0}, 40.0),
+        ({"backbone": "smollm2", "answer": "text"}, None),
+    ],
+)
+def test_temperature_follows_the_start(given, temperature):
+    options = TrainingOptions(**given)
+    assert options.resolved().temperature == temperature
+    assert ("--temperature" in options.command("runs/x")) == ("temperature" in given)
+
+
+@pytest.mark.parametrize("init", ["names", "texts", "tree"])
+def test_a_model_starts_at_its_temperature(tiny_backbone, data, init):
+    given = {"backbone": str(tiny_backbone), "layers": "1,2,2", "dim": 8, "max_length": 32}
+    model = build_model(TrainingOptions(**given, init=init, temperature=7.0), data)
+    torch.testing.assert_close(model.head.log_temperature.exp(), torch.full((3,), 7.0))
+    if init != "tree":
+        weights = [
+            build_model(TrainingOptions(**given, init=init, temperature=t, head="linear"), data)
+            .head.weight.detach()
+            for t in (7.0, 14.0)
+        ]  # fmt: skip
+        torch.testing.assert_close(2 * weights[0], weights[1])
+
+
+def test_no_temperature_without_distances():
+    with pytest.raises(OptionError, match="--temperature: a linear head has one"):
+        TrainingOptions(head="linear", temperature=5.0)
+    with pytest.raises(OptionError, match="--temperature -1.0: must be greater than 0"):
+        TrainingOptions(temperature=-1.0)
+    with pytest.raises(OptionError, match="--temperature means nothing with --answer text"):
+        TrainingOptions(backbone="smollm2", answer="text", temperature=5.0)
+
+
+def test_a_linear_head_has_no_points_to_place():
+    with pytest.raises(OptionError, match="--init tree places node points"):
+        TrainingOptions(head="linear", init="tree")

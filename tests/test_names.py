@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from hyperlm.data import load_data
-from hyperlm.errors import OptionError
+from hyperlm.errors import ModelError, OptionError
 from hyperlm.lm import HierarchicalLM, names
-from hyperlm.lm.names import name_texts, start_from_names
+from hyperlm.lm.names import name_texts, start_from_features, start_from_names
 from hyperlm.taxonomy import Taxonomy
 
 
@@ -75,7 +75,33 @@ def test_all_taps_look_into_one_space(tiny_backbone, data):
     assert (own < other).float().mean() > 0.9
 
 
-def test_a_linear_head_has_no_points_to_place(tiny_backbone, data):
+@pytest.mark.parametrize("temperature", [5.0, 20.0])
+def test_a_linear_head_starts_as_the_flat_twin_of_points(tiny_backbone, data, temperature):
+    """Scores of a level differ by half the temperature times the squared distances to the nodes."""
+    points = made(tiny_backbone, data.taxonomy, geometry="euclidean").eval()
+    linear = made(tiny_backbone, data.taxonomy, kind="linear").eval()
+    for model in (points, linear):
+        start_from_names(model, data.train.texts, temperature=temperature)
+    states = torch.randn(7, 2, linear.head.hidden_size, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        scores = linear.head(list(states.unbind(1))).logits.double()
+        seen = [project(state) for project, state in zip(
+            points.head.each_projection(), states.unbind(1), strict=True
+        )]  # fmt: skip
+    for level, part in enumerate(data.taxonomy.level_slices):
+        texts = seen[points.head.tap_of_level[level]].double()
+        dist = torch.cdist(texts, points.head.node_points()[part].detach().double())
+        wanted = -temperature / 2 * dist.square()
+        shared = scores[:, part] - wanted
+        assert wanted.std(dim=1).mean() > 0.1
+        torch.testing.assert_close(shared, shared[:, :1].expand_as(shared), rtol=0, atol=1e-4)
+
+
+def test_a_start_from_names_refuses_what_it_cannot_do(tiny_backbone, data):
     model = made(tiny_backbone, data.taxonomy, kind="linear")
-    with pytest.raises(OptionError, match="--init names places node points"):
-        start_from_names(model, data.train.texts)
+    with pytest.raises(OptionError, match="temperature 0: must be greater than 0"):
+        start_from_names(model, data.train.texts, temperature=0.0)
+    with pytest.raises(OptionError, match="Linear: only the heads of hyperlm start from names"):
+        start_from_features(torch.nn.Linear(4, 2), torch.zeros(3, 1, 4), torch.zeros(5, 1, 4))
+    with pytest.raises(ModelError, match=r"node places have shape \(1, 16\)"):
+        model.head.set_node_places(torch.zeros(1, 16), 1.0)

@@ -174,6 +174,13 @@ def train(
             metavar="auto|names|texts|tree|random",
         ),
     ] = _ONE.init,
+    temperature: Annotated[
+        float | None,
+        _geometry(
+            "Start of the factor on the distances, learned: 10; 20 from --init texts and for a "
+            "linear head from names or texts. Try 20 where labels are many and texts are few."
+        ),
+    ] = _ONE.temperature,
     loss: Annotated[
         str,
         _geometry(

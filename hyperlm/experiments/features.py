@@ -163,7 +163,12 @@ class FrozenData:
             model.head = head
             texts = self.bundle.split("train").texts
             rows = training_rows(len(texts), run)
-            start_from_names(model, [texts[int(row)] for row in rows], progress=self.progress)
+            start_from_names(
+                model,
+                [texts[int(row)] for row in rows],
+                temperature=run.temperature,
+                progress=self.progress,
+            )
         return head
 
     def few(self, split: str) -> np.ndarray:

@@ -57,7 +57,7 @@ _POINTS = tuple(
     for head, node in ((1e-5, 2e-3), (3e-5, 2e-3), (1e-4, 2e-3), (1e-3, 5e-3), (1e-3, 2e-2))
 )
 _RETRIEVAL = _grid(share=(0.1, 0.3, 0.5), vote_temperature=(5.0, 20.0, 40.0))
-_LINEAR = {"kind": "linear", "names_as_texts": False, "steps": 200}
+_LINEAR = {"kind": "linear", "start": "random", "names_as_texts": False, "steps": 200}
 ARMS: Mapping[str, Arm] = {
     ZERO: Arm("names", _grid(decoding=("leaf", "level"), parents=(False, True))),
     "class means": Arm("class means", _grid(decoding=("leaf", "level"))),
@@ -71,6 +71,14 @@ ARMS: Mapping[str, Arm] = {
             _LINEAR | {"head_lr": head, "node_lr": node, "loss": loss, "decoding": loss}
             for loss in ("level", "leaf")
             for head, node in ((1e-3, 3e-3), (1e-3, 1e-2), (3e-3, 1e-2), (1e-2, 3e-2))
+        ),
+    ),
+    "linear, names": Arm(
+        "head",
+        tuple(
+            {"kind": "linear", "head_lr": head, "node_lr": node}
+            for head in (3e-5, 1e-4, 3e-4, 1e-3)
+            for node in (1e-2, 3e-2)
         ),
     ),
     "poincare, untrained": Arm(

@@ -1,8 +1,8 @@
 """Heads that learn from few texts: how they start, what they are trained on, and for how long.
 
 Enters: pooled features ``(n, D)`` of the drawn texts and ``(N, D)`` of the label names. Leaves:
-trained heads. A head of points starts from the names and the texts, a linear one at random; several
-of one shape train at a time (see :mod:`.stacked`), each on its own draw.
+trained heads. A head starts from the names and the texts or at random; several of one shape train
+at a time (see :mod:`.stacked`), each on its own draw.
 """
 
 from collections.abc import Mapping, Sequence
@@ -45,7 +45,8 @@ class HeadSettings:
     """How a head is made and trained.
 
     Attributes:
-        kind: ``points``, started from names, or ``linear``, started at random.
+        kind: ``points`` or ``linear``.
+        start: from ``names``, a linear head as the flat twin of points; or ``random``.
         loss: what it is trained with; ``decoding`` what its scores are read as.
         steps: batches; from few texts an epoch is a step or two.
         name_weight: how many texts a name counts for at the start.
@@ -54,6 +55,7 @@ class HeadSettings:
     """
 
     kind: str = "points"
+    start: str = "names"
     geometry: str = "poincare"
     dim: int = 256
     loss: Loss = "leaf"
@@ -102,7 +104,7 @@ def started(
         seed=seed,
         **space,
     )
-    if points:
+    if settings.start == "names":
         start_from_features(
             head,
             draw.features.unsqueeze(1),

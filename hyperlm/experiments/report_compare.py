@@ -16,7 +16,13 @@ from hyperlm.viz.save import save_figure
 
 __all__ = ["PAIRS", "Arms", "section", "verdicts", "widest"]
 
-PAIRS = (("poincare", "linear"), ("poincare", "euclidean"), ("euclidean", "linear"))
+PAIRS = (
+    ("poincare", "linear"),
+    ("poincare", "euclidean"),
+    ("euclidean", "linear"),
+    ("poincare", "linear, names"),
+    ("linear, names", "linear"),
+)
 Arms = dict[tuple[str, int], list[Record]]
 
 

@@ -29,6 +29,7 @@ _SHOWN = (
 )
 _QUESTIONS = (
     ("poincare", "linear"),
+    ("poincare", "linear, names"),
     ("poincare", "logistic regression"),
     ("poincare", "class means"),
     ("poincare", "class means + names"),
@@ -47,10 +48,11 @@ texts, a few steps of a softmax over leaves; *euclidean*: the same in flat space
 with a supervised contrastive loss per level between the projected texts; *untrained*: points and
 projection as discriminants of the drawn texts and the names put them, and no step; *retrieval*: its
 posterior mixed with the vote of the nearest training texts in the ball; *both*: both. *linear*: a
-linear head from a random start; *logistic regression*: the same without a bottleneck; *class
-means*: the cosine to the mean of a class's texts, *+ names* with its name among them. *names alone*
-sees no text. What knows names and what does not is no comparison of geometries: poincare against
-euclidean is."""
+linear head from a random start; *linear, names*: one started from the names and the drawn texts and
+trained on names too, as the flat twin of points; *logistic regression*: a linear map without a
+bottleneck; *class means*: the cosine to the mean of a class's texts, *+ names* with its name among
+them. *names alone* sees no text. What knows names and what does not is no comparison of geometries:
+poincare against euclidean and against *linear, names* is."""
 _PUBLISHED: Mapping[str, Sequence[tuple[str, dict[int, str]]]] = {
     "wos": (
         (

@@ -18,7 +18,8 @@ __all__ = ["QUESTIONS", "section"]
 # What is compared with what: a question each.
 QUESTIONS = (
     ("random", ("tree, tau = 0.3", "tree, tau = 1", "names", "texts")),
-    ("random, linear", ("names", "texts", "texts, linear")),
+    ("random, linear", ("names", "texts", "names, linear", "texts, linear")),
+    ("names", ("names, Euclidean", "names, linear")),
     ("texts", ("texts, Euclidean", "texts, linear")),
 )
 _UNTRAINED = " (untrained)"

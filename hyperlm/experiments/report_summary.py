@@ -28,9 +28,8 @@ __all__ = ["section"]
 
 _ARMS = ("poincare", "euclidean", "linear")
 _OTHERS = ("linear", "euclidean")  # that Poincaré points are compared with
-_GAIN = "texts less random"
-# The arms of ``starts`` that are these three, started from texts.
-_FROM_TEXTS = {"poincare": "texts", "euclidean": "texts, Euclidean", "linear": "texts, linear"}
+_NAMED = "linear, names"  # of whole models, whose linear heads start at random otherwise
+_GAIN = "start less random"
 _SEEDS_ALONE = " †"
 
 
@@ -98,10 +97,15 @@ def _accuracies(results: ResultsFile, sets: dict[str, Arms]) -> str:
     rows: list[list[str]] = []
     for name, arms in sets.items():
         rows += _rows(f"{name}, random start", arms, _asked(arms))
-        texts, gained = _from_texts(results, name, sorted({dim for _, dim in arms}))
-        rows += _rows(f"{name}, start from texts", texts, gained)
+        dims = sorted({dim for _, dim in arms})
+        for start in ("names", "texts"):
+            rows += _rows(f"{name}, start from {start}", *_started(results, name, dims, start))
         whole = compare_tuned.arms_of(results, name)
         rows += _rows(f"{name}, backbone trained too", whole, _asked(whole))
+        if any(arm == _NAMED for arm, _ in whole):
+            fair = {at: records for at, records in whole.items() if at[0] != "linear"}
+            fair = {(arm.removesuffix(", names"), dim): r for (arm, dim), r in fair.items()}
+            rows += _rows(f"{name}, backbone too, all from names", fair, _asked(fair))
     header = ["path accuracy", "d", "seeds", *_ARMS, *(f"poincare less {arm}" for arm in _OTHERS)]
     return table([*header, f"poincare: {_GAIN}"], rows)
 
@@ -120,27 +124,28 @@ def _asked(arms: Arms) -> _Cells:
     return cells
 
 
-def _from_texts(results: ResultsFile, name: str, dims: Sequence[int]) -> tuple[Arms, _Cells]:
-    """The arms that start from texts, and their differences as ``starts`` asks for them."""
+def _started(
+    results: ResultsFile, name: str, dims: Sequence[int], start: str
+) -> tuple[Arms, _Cells]:
+    """Arms that start from texts or names, and their differences as ``starts`` asks for them."""
+    own = {"poincare": start, "euclidean": f"{start}, Euclidean", "linear": f"{start}, linear"}
     arms: Arms = {}
     cells = {}
     for dim in dims:
         there = starts.arms_of(results, name, 1.0, dim)
-        for arm, start in _FROM_TEXTS.items():
-            if start in there:
-                arms[arm, dim] = there[start]
+        arms |= {(arm, dim): there[own[arm]] for arm in own if own[arm] in there}
         for base, others in QUESTIONS:
-            asked = {start: there[start] for start in (base, *others) if start in there}
+            asked = {arm: there[arm] for arm in (base, *others) if arm in there}
             if base not in asked:
                 continue
             kind = _kind(asked[base])
             found = judged(asked, base, kind)
             for arm in _OTHERS:
-                if base == "texts" and _FROM_TEXTS[arm] in found:
-                    difference, words = found[_FROM_TEXTS[arm]]
+                if base == start and own[arm] in found:
+                    difference, words = found[own[arm]]
                     cells[arm, dim] = _cell(-difference.over_seeds.mean, kind, words)
-            if base == "random" and "texts" in found:
-                difference, words = found["texts"]
+            if base == "random" and start in found:
+                difference, words = found[start]
                 cells[_GAIN, dim] = _cell(difference.over_seeds.mean, kind, words)
     return arms, cells
 

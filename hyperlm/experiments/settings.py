@@ -83,7 +83,7 @@ class HeadRun:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.head == "linear" and self.init not in ("random", "texts"):
+        if self.head == "linear" and self.init == "tree":
             raise OptionError(f"a linear head has no points to start from {self.init!r}.")
         for name, allowed in _CHOICES.items():
             if getattr(self, name) not in allowed:
@@ -122,7 +122,7 @@ class HeadRun:
 
     def head_options(self) -> dict[str, Any]:
         """Keyword arguments for :func:`hyperlm.heads.build_head`."""
-        return head_arguments(self, "init_step", "temperature", "max_radius")
+        return head_arguments(self, "init_step", "max_radius")
 
     def shape(self) -> "HeadRun":
         """The run without what those trained together may differ in."""

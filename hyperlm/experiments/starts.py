@@ -1,8 +1,9 @@
 """Where should a head start? From the tree, in random directions, from label names, or from texts.
 
 Poincaré points, with all training texts and with a quarter of them; every start has its own tuned
-learning rates. A start from texts comes with its controls, Euclidean points and a linear head, and
-stays untrained where val prefers that. Command: ``hyperlm experiment starts``.
+learning rates. Starts from names and from texts come with their controls, Euclidean points and a
+linear head; one from texts stays untrained where val prefers that. Command: ``hyperlm experiment
+starts``.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,6 +22,8 @@ STARTS: Mapping[str, HeadRun] = {
     "tree, tau = 0.3": HeadRun(init="tree", init_step=0.3),
     "tree, tau = 1": HeadRun(init="tree", init_step=1.0),
     "names": HeadRun(init="names"),
+    "names, Euclidean": HeadRun(init="names", geometry="euclidean"),
+    "names, linear": HeadRun(init="names", temperature=20.0, head="linear"),
     "texts": HeadRun(init="texts", temperature=20.0),
     "texts, Euclidean": HeadRun(init="texts", temperature=20.0, geometry="euclidean"),
     "texts, linear": HeadRun(init="texts", temperature=20.0, head="linear"),

@@ -100,8 +100,7 @@ def start_from_texts(
                 nodes[part] = means[part] @ turn
     nodes = nodes.float()
     if isinstance(head, LinearHead):
-        head.weight.copy_(temperature * nodes)
-        head.bias.copy_(-temperature / 2 * nodes.square().sum(1))
+        head.set_node_places(nodes, temperature)
     else:
         head.set_node_tangents(nodes)
         head.log_temperature.fill_(math.log(temperature))

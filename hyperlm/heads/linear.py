@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from hyperlm.decoding import Loss
+from hyperlm.errors import ModelError
 from hyperlm.heads.base import HierarchicalHead
 from hyperlm.taxonomy import Taxonomy
 
@@ -57,6 +58,24 @@ class LinearHead(HierarchicalHead):
             weight = torch.randn(self.weight.shape, generator=generator) / self.dim**0.5
             self.weight.copy_(weight)
             self.bias.zero_()
+
+    @torch.no_grad()
+    def set_node_places(self, places: Tensor, temperature: float) -> None:
+        """Score every node by how near texts are to its place: the flat twin of node points.
+
+        Scores become minus half the temperature times the squared distance, up to a term that all
+        nodes share.
+
+        Args:
+            places: ``(N, d)``, in the space of the projected texts.
+        """
+        if places.shape != self.weight.shape:
+            raise ModelError(
+                f"node places have shape {tuple(places.shape)}, the head needs "
+                f"{tuple(self.weight.shape)}."
+            )
+        self.weight.copy_(temperature * places)
+        self.bias.copy_(-temperature / 2 * places.square().sum(1))
 
     def level_scores(self, tangent: Tensor, level: int) -> Tensor:
         nodes = self.level_slices[level]

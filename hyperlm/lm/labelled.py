@@ -26,6 +26,7 @@ def start_from_labelled(
     gold: Sequence[np.ndarray],
     *,
     precision: torch.dtype = torch.float32,
+    temperature: float = 20.0,
     seed: int = 0,
     progress: bool = False,
 ) -> None:
@@ -36,6 +37,7 @@ def start_from_labelled(
         gold: end nodes of each text's gold paths.
         precision: arithmetic of the backbone; features of all texts are those that a run on frozen
             features reads, and are computed once for both.
+        temperature: see :func:`~hyperlm.heads.start_from_texts`.
         progress: show a bar.
     Raises:
         DataError: fewer than two labels have texts, or no label has texts that differ.
@@ -51,4 +53,4 @@ def start_from_labelled(
         for part in ([texts[row] for row in rows], name_texts(model.taxonomy))
     )
     targets = targets_of([gold[row] for row in rows], model.taxonomy)
-    start_from_texts(model.head, of_texts, targets, names=of_names)
+    start_from_texts(model.head, of_texts, targets, names=of_names, temperature=temperature)

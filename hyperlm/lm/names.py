@@ -3,7 +3,7 @@
 The names of the nodes, with those of their parents, go through the backbone like any text. One
 principal-component projection of texts and names becomes the head's projection, and the projected
 names become the node points, so that before any training a text already lies nearest to the labels
-it resembles. Helps most where texts per class are few.
+it resembles. A linear head starts as their flat twin. Helps most where texts per class are few.
 """
 
 import re
@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from hyperlm.errors import OptionError
-from hyperlm.heads import HierarchicalHead, HyperbolicHead
+from hyperlm.heads import HierarchicalHead, HyperbolicHead, LinearHead
 from hyperlm.lm.batches import pooled_features, tokenise
 from hyperlm.lm.model import HierarchicalLM
 from hyperlm.taxonomy import Taxonomy
@@ -24,6 +24,7 @@ __all__ = ["name_texts", "start_from_features", "start_from_names"]
 
 _TEXTS = 2000  # enough for the principal components of a few hundred dimensions
 _NODE_RADIUS = 0.5
+_TEMPERATURE = 20.0  # of a linear head, on half the squared distance
 _RIDGE = 0.1  # of the mean variance: as many texts as dimensions must not be fitted exactly
 
 
@@ -56,21 +57,20 @@ def start_from_names(
     texts: Sequence[str],
     *,
     frozen: torch.dtype | None = None,
+    temperature: float = _TEMPERATURE,
     seed: int = 0,
     progress: bool = False,
 ) -> None:
-    """Set projection and node points from the label names, in place.
+    """Set projection and nodes from the label names, in place.
 
     Args:
-        model: with a :class:`HyperbolicHead`.
+        model: with a head of points or a linear one.
         texts: training texts, for the principal components; a seeded sample is used.
         frozen: arithmetic of a run on frozen features. It reads those of all texts: they are
             computed here, once for both.
+        temperature: see :func:`start_from_features`.
         progress: show a bar.
-    Raises:
-        OptionError: the head has no points.
     """
-    head = _with_points(model.head)
     order = torch.randperm(len(texts), generator=torch.Generator().manual_seed(seed))
     rows = order[:_TEXTS].tolist()
     read = list(texts) if frozen is not None else [texts[row] for row in rows]
@@ -84,7 +84,8 @@ def start_from_names(
         )
         for part in (read, name_texts(model.taxonomy))
     )
-    start_from_features(head, of_texts if frozen is None else of_texts[rows], of_names)
+    learnt = of_texts if frozen is None else of_texts[rows]
+    start_from_features(model.head, learnt, of_names, temperature=temperature)
 
 
 @torch.no_grad()
@@ -95,22 +96,29 @@ def start_from_features(
     *,
     ends: Tensor | None = None,
     name_weight: float = 1.0,
+    temperature: float = _TEMPERATURE,
 ) -> None:
     """The same from pooled features, and if wished from what is known of the classes.
 
     Args:
-        head: a :class:`HyperbolicHead`.
+        head: points of any geometry, or linear.
         texts: ``(n, taps, D)``, for the principal components.
         names: ``(N, taps, D)``, one name per node.
         ends: ``(n,)`` end nodes of the texts. A node then starts at the mean of its texts and its
             name, lengthened to a text's, instead of its name alone; terminals all at one radius.
         name_weight: how many texts a name counts for; positive.
+        temperature: of a linear head, whose scores start as minus half of it times the squared
+            distance to where the points would be, up to a term that all nodes share. Points keep
+            the temperature they were made with.
     Raises:
-        OptionError: the head has no points, or the weight is not positive.
+        OptionError: another head, or a number that is not positive.
     """
-    head = _with_points(head)
+    if not isinstance(head, HyperbolicHead | LinearHead):
+        raise OptionError(f"{type(head).__name__}: only the heads of hyperlm start from names.")
     if not name_weight > 0:
         raise OptionError(f"name_weight {name_weight:g}: must be greater than 0.")
+    if not temperature > 0:
+        raise OptionError(f"temperature {temperature:g}: must be greater than 0.")
     text = F.layer_norm(texts, (head.hidden_size,))  # (n, taps, D)
     name = F.layer_norm(names, (head.hidden_size,))  # (N, taps, D)
     # A name is far shorter than a text: each kind is centred on its own mean.
@@ -135,13 +143,10 @@ def start_from_features(
         )
         projection.linear.weight.copy_(scale * weight)
         projection.linear.bias.copy_(-scale * weight @ text_mean[tap])
-    head.set_node_tangents(scale * place)
-
-
-def _with_points(head: HierarchicalHead) -> HyperbolicHead:
-    if not isinstance(head, HyperbolicHead):
-        raise OptionError("--init names places node points; it needs --head points.")
-    return head
+    if isinstance(head, LinearHead):
+        head.set_node_places(scale * place, temperature)
+    else:
+        head.set_node_tangents(scale * place)
 
 
 def _with_texts(names: Tensor, texts: Tensor, ends: Tensor, weight: float) -> Tensor:
