@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from experiment_data import DAG, TREE, document, features, pictures, record
 from typer.testing import CliRunner
 
@@ -24,6 +25,7 @@ from hyperlm.experiments.quantities import quantities
 from hyperlm.experiments.results import ResultsFile
 from hyperlm.experiments.runner import run_all
 from hyperlm.experiments.settings import HeadRun
+from hyperlm.optim import points_of
 
 # -- figures ------------------------------------------------------------------------------------
 
@@ -135,6 +137,23 @@ def test_runs_are_made_once_and_taken_over(data, tmp_path, monkeypatch):
     other = run_all(runs[:1], data, ResultsFile(results.path), labels={"experiment": "two"})
     assert other[0].figures == made[0].figures
     assert other[0].context["taken_over"]
+
+
+@pytest.mark.parametrize("head", [{}, {"head": "linear"}, {"geometry": "lorentz"}], ids=str)
+def test_heads_of_one_shape_share_their_start_from_names(data, head):
+    run = HeadRun(dim=4, init="names", layers="1,2,2", seed=1, **head)
+    first = data.head(run)
+    shared = data.head(replace(run, seed=2, head_lr=0.1))
+    data.head(replace(run, dim=5))  # another start lies between
+    again = data.head(replace(run, seed=3))
+    for name, value in first.state_dict().items():
+        assert torch.equal(value, shared.state_dict()[name])
+        assert torch.equal(value, again.state_dict()[name])
+    assert len(points_of(shared)) == len(points_of(first))
+    part = replace(run, train_share=0.5)
+    drawn = [data.head(replace(part, seed=seed)).state_dict() for seed in (1, 2)]
+    name = "projections.0.linear.bias"
+    assert not torch.equal(drawn[0][name], drawn[1][name])
 
 
 def test_names_start_needs_a_projection_per_tap(data):

@@ -13,6 +13,7 @@ from hyperlm.experiments.features import FrozenData
 from hyperlm.experiments.measure import unbits
 from hyperlm.experiments.results import ResultsFile
 from hyperlm.experiments.trials import Trial
+from hyperlm.options import TrainingOptions
 
 
 @pytest.fixture(scope="module")
@@ -48,10 +49,11 @@ def test_a_trial_is_repeatable_and_its_figures_are_those_of_its_answers(data, mo
 
 
 def fake(data, trial):
-    """The higher rate is better on val for points, the lower for the linear head."""
+    """Points like the higher rate on val, linear heads the lower, and all the gentle pace."""
     options = trial.settings["options"]
     linear = options.get("head") == "linear"
     path = 0.5 + (-1 if linear else 1) * options["learning_rate"] * 100
+    path += 0.1 * (options["head_learning_rate"] < 3e-3)
     answers = np.zeros(4, bool)
     answers[: 1 + trial.seed % 3] = True
     document = {
@@ -80,21 +82,23 @@ def test_each_arm_takes_its_own_rate_by_val(data, tmp_path, monkeypatch):
 
     monkeypatch.setattr(compare_tuned, "train_and_score", work)
     results = ResultsFile(tmp_path / "results.jsonl")
-    compare_tuned.run(data, results, seeds=2, dims=(4,), rates="1e-4,2e-4")
-    assert len(made) == 2 * 2 * 4
+    compare_tuned.run(data, results, seeds=2, dims=(4,), rates="1e-4,2e-4", paces="fast")
+    assert len(made) == 2 * 2 * 5
     # Seed after seed: what is stopped early has all arms.
-    assert [trial.seed for trial in made] == [0] * 8 + [1] * 8
+    assert [trial.seed for trial in made] == [0] * 10 + [1] * 10
     rates = {
         arm: {record.run.settings["options"]["learning_rate"] for record in records}
         for (arm, _), records in arms_of(results, data.name).items()
     }
     high, low = {2e-4}, {1e-4}
-    assert rates == {"poincare": high, "lorentz": high, "euclidean": high, "linear": low}
-    compare_tuned.run(data, ResultsFile(results.path), seeds=2, dims=(4,), rates="1e-4,2e-4")
-    assert len(made) == 16
+    points = {"poincare": high, "lorentz": high, "euclidean": high}
+    assert rates == points | {"linear": low, "linear, names": low}
+    again = ResultsFile(results.path)
+    compare_tuned.run(data, again, seeds=2, dims=(4,), rates="1e-4,2e-4", paces="fast")
+    assert len(made) == 20
     # A rate that fewer seeds were trained at is listed, and not chosen.
-    compare_tuned.run(data, results, seeds=1, dims=(4,), rates="3e-4")
-    assert len(tries_of(results, data.name)["poincare", 4, 3e-4]) == 1
+    compare_tuned.run(data, results, seeds=1, dims=(4,), rates="3e-4", paces="fast")
+    assert len(tries_of(results, data.name)["poincare", 4, 3e-4, 3e-3]) == 1
     assert {
         r.run.settings["options"]["learning_rate"]
         for r in arms_of(results, data.name)["poincare", 4]
@@ -103,7 +107,7 @@ def test_each_arm_takes_its_own_rate_by_val(data, tmp_path, monkeypatch):
     text = (tmp_path / "results.md").read_text(encoding="utf-8")
     assert f"### {data.name}, whole models" in text
     assert "| d = 4, 2 seeds |" in text
-    assert "| poincare, d = 4, 0.0003 | 1 |" in text
+    assert "| poincare, d = 4, 0.0003, 0.003 | 1 |" in text
     assert "lorentz against poincare" in text
     # Runs from before the temperature was kept do not count as fitted ones.
     assert "| euclidean, d = 4 | 1 | 2.00 | 10.0 | 3.0 |" in text
@@ -120,6 +124,21 @@ def test_each_arm_takes_its_own_rate_by_val(data, tmp_path, monkeypatch):
     assert "lorentz against poincare" not in text
 
 
+def test_a_pace_is_tried_and_chosen_as_a_rate_is(data, tmp_path, monkeypatch):
+    monkeypatch.setattr(compare_tuned, "train_and_score", fake)
+    results = ResultsFile(tmp_path / "results.jsonl")
+    compare_tuned.run(data, results, seeds=2, dims=(4,), rates="1e-4")
+    for (arm, _), records in arms_of(results, data.name).items():
+        options = [record.run.settings["options"] for record in records]
+        rate = 1e-3 if arm.startswith("linear") else 3e-4
+        assert [one["head_learning_rate"] for one in options] == [rate, rate]
+        # What an arm has not is not said, and what is said a run accepts.
+        assert ("point_learning_rate" in options[0]) == (not arm.startswith("linear"))
+        assert options[0].get("temperature") == (None if arm == "linear" else 20.0)
+        TrainingOptions(**options[0])
+    assert {head for *_, head in tries_of(results, data.name)} == {3e-4, 1e-3, 3e-3}
+
+
 def test_what_is_trained_must_be_known(data, demo_like, tmp_path):
     command = ["experiment", "compare-geometries", "--data", str(demo_like)]
     command += ["-o", str(tmp_path / "r.jsonl"), "--set", "trained=half"]
@@ -129,3 +148,6 @@ def test_what_is_trained_must_be_known(data, demo_like, tmp_path):
     done = CliRunner().invoke(app, [*command[:-1], "trained=model", "--set", "rates=fast"])
     assert done.exit_code == 1
     assert "give numbers with commas" in done.output
+    done = CliRunner().invoke(app, [*command[:-1], "trained=model", "--set", "paces=slow"])
+    assert done.exit_code == 1
+    assert "'slow' is none of gentle, fast" in done.output

@@ -31,9 +31,10 @@ def run(
     *,
     seeds: int = 5,
     dims: Sequence[int] | None = None,
-    arms: Sequence[str] = tuple(GEOMETRIES),
+    arms: Sequence[str] | None = None,
     trained: str = "head",
     rates: str = compare_tuned.RATES,
+    paces: str = ",".join(compare_tuned.PACES),
     progress: bool = False,
     **settings: Any,
 ) -> None:
@@ -43,7 +44,7 @@ def run(
         seeds: runs of each arm and dimension, seeds 0, 1, ...; rates are tuned on others.
         dims: :data:`DIMS` by default, or 64 alone for whole models.
         trained: ``head``, on frozen features, or ``model``, the backbone with it.
-        rates: of the backbone, for whole models.
+        rates, paces: of the backbone and of the head, for whole models.
         settings: of :class:`~.settings.HeadRun`, for every arm; heads alone have them.
     Raises:
         OptionError: another ``trained``.
@@ -56,13 +57,14 @@ def run(
             results,
             seeds=seeds,
             dims=dims or (64,),
-            arms=arms,
+            arms=arms or tuple(compare_tuned.ARMS),
             rates=rates,
+            paces=paces,
             progress=progress,
         )
         return
     for dim in dims or DIMS:
-        for arm in arms:
+        for arm in arms or GEOMETRIES:
             # One space has one tuning: that of the ball, which the hyperboloid would only repeat.
             same = arm == "lorentz"
             tuned(

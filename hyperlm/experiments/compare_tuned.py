@@ -1,7 +1,9 @@
 """Geometry against geometry where the backbone learns too, as ``hyperlm train`` trains it.
 
-Arms differ in the head's geometry alone; points start from label names in each of them. Every arm
-is trained at every rate of the backbone, and has the one whose mean over the seeds is best on val.
+Arms differ in the head's geometry alone; points start from label names in each of them, a linear
+head at random and, to tell what the names do from what points do, from names. Every arm is trained
+at every rate of the backbone and every pace of the head, and has those whose mean over the seeds is
+best on val.
 Command: ``hyperlm experiment compare-geometries --set trained=model``; a run takes minutes, all of
 them hours.
 """
@@ -40,8 +42,23 @@ ARMS: Mapping[str, dict[str, Any]] = {
     "lorentz": {"geometry": "lorentz", "coordinates": "native"},
     "euclidean": {"geometry": "euclidean"},
     "linear": {"head": "linear"},
+    "linear, names": {"head": "linear", "init": "names"},
 }
 RATES = "1e-4,2e-4"
+# How sharp a head starts and how fast it learns: what is kept of a start from names. The weights of
+# a linear head, nodes times the temperature, have the rate of its projection.
+PACES: Mapping[str, dict[str, dict[str, float]]] = {
+    "gentle": {
+        "points": {"temperature": 20.0, "head_learning_rate": 3e-4, "point_learning_rate": 1e-2},
+        "linear": {"temperature": 20.0, "head_learning_rate": 1e-3},
+    },
+    "fast": {
+        "points": {"temperature": 10.0, "head_learning_rate": 3e-3, "point_learning_rate": 3e-2},
+        "linear": {"temperature": 20.0, "head_learning_rate": 3e-3},
+    },
+}
+Try = tuple[str, int, float, float]
+"""Arm, dimension, learning rates of the backbone and of the head."""
 
 
 def run(
@@ -52,20 +69,22 @@ def run(
     dims: Sequence[int],
     arms: Sequence[str] = tuple(ARMS),
     rates: str = RATES,
+    paces: str = ",".join(PACES),
     progress: bool = False,
 ) -> None:
     """Train what is missing in the results file: seed after seed, all arms of each.
 
     Args:
         rates: of the backbone, numbers with commas.
+        paces: of the head, of ``PACES`` with commas.
     Raises:
-        OptionError: rates that are no positive numbers.
+        OptionError: rates that are no positive numbers, unknown paces.
     """
-    numbers = _numbers(rates)
+    numbers, wanted = _numbers(rates), _known(paces)
     for dim, seed, rate in itertools.product(dims, range(seeds), numbers):
-        for arm in arms:
+        for arm, pace in itertools.product(arms, wanted):
             run_trials(
-                [Trial("hyperlm train", _settings(arm, dim, rate), seed)],
+                [Trial("hyperlm train", _settings(arm, dim, rate, pace), seed)],
                 lambda trial: train_and_score(data, trial),
                 results,
                 source=data.describe(),
@@ -74,25 +93,26 @@ def run(
             )
 
 
-def tries_of(results: ResultsFile, data: str) -> dict[tuple[str, int, float], list[Record]]:
-    """All runs of a data set, by arm, dimension and rate, in the order of the arms."""
-    found: dict[tuple[str, int, float], list[Record]] = {}
+def tries_of(results: ResultsFile, data: str) -> dict[Try, list[Record]]:
+    """All runs of a data set by what was tried, in the order of the arms."""
+    found: dict[Try, list[Record]] = {}
     for record in results.of(experiment=NAME):
         if record.data["name"] == data and isinstance(record.run, Trial):
             options = record.run.settings["options"]
-            at = record.labels["arm"], options["dim"], options["learning_rate"]
+            rates = options["learning_rate"], options["head_learning_rate"]
+            at = record.labels["arm"], options["dim"], *rates
             found.setdefault(at, []).append(record)
     order = list(ARMS)
     return dict(sorted(found.items(), key=lambda item: (order.index(item[0][0]), *item[0][1:])))
 
 
 def arms_of(results: ResultsFile, data: str) -> dict[tuple[str, int], list[Record]]:
-    """By arm and dimension, the runs at the rate that is best on val.
+    """By arm and dimension, the runs at the rate and pace that are best on val.
 
     Among those with the most seeds; ties go to the lower rate.
     """
     best: dict[tuple[str, int], tuple[int, float, list[Record]]] = {}
-    for (arm, dim, _), records in tries_of(results, data).items():
+    for (arm, dim, _, _), records in tries_of(results, data).items():
         worth = float(np.mean([r.figures["val"]["path_accuracy"] for r in records]))
         if (arm, dim) not in best or (len(records), worth) > best[arm, dim][:2]:
             best[arm, dim] = len(records), worth, records
@@ -142,8 +162,19 @@ def train_and_score(data: FrozenData, trial: Trial) -> dict[str, Any]:
     }
 
 
-def _settings(arm: str, dim: int, rate: float) -> dict[str, Any]:
-    return {"options": ARMS[arm] | {"dim": dim, "learning_rate": rate}}
+def _settings(arm: str, dim: int, rate: float, pace: str) -> dict[str, Any]:
+    options = {"dim": dim, "learning_rate": rate} | ARMS[arm]
+    options |= PACES[pace][options.get("head", "points")]
+    if arm == "linear":  # from a random start, which has no distances
+        del options["temperature"]
+    return {"options": options}
+
+
+def _known(paces: str) -> list[str]:
+    wanted = [part.strip() for part in paces.split(",")]
+    if unknown := [part for part in wanted if part not in PACES]:
+        raise OptionError(f"--set paces={paces}: {unknown[0]!r} is none of {', '.join(PACES)}.")
+    return wanted
 
 
 def _numbers(rates: str) -> list[float]:

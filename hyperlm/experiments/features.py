@@ -80,6 +80,7 @@ class FrozenData:
         # All layers of the backbone in one tap each, where they were asked for.
         self._tapped: HierarchicalLM | None = None
         self._states: dict[str, Tensor] = {}
+        self._named: dict[HeadRun, dict[str, Tensor]] = {}
 
     def in_every_layer(self, texts: int, *, seed: int = 0) -> "FrozenData":
         """The same data, seen through all layers of the backbone in a single pass.
@@ -96,7 +97,7 @@ class FrozenData:
             train, val, test = (_drawn(self.bundle.split(name), texts, seed) for name in SPLITS)
             other.bundle = replace(self.bundle, train=train, val=val, test=test)
             other._texts = texts
-        other._models, other._splits, other._states = {}, {}, {}
+        other._models, other._splits, other._states, other._named = {}, {}, {}, {}
         model = self._loaded("1")
         # The head, which keeps its one tap, is never asked.
         model.taps = tuple(range(1, num_layers(model.config.backbone_config) + 1))
@@ -157,8 +158,16 @@ class FrozenData:
                 temperature=run.temperature,
             )
         if run.init == "names":
-            if run.joined:
-                raise OptionError("a start from names needs a projection per tap, not joined taps.")
+            self._name(head, run)
+        return head
+
+    def _name(self, head: HierarchicalHead, run: HeadRun) -> None:
+        """Start a head from the label names, as others of its shape have started."""
+        if run.joined:
+            raise OptionError("a start from names needs a projection per tap, not joined taps.")
+        # Nothing of it is drawn but the texts: one decomposition serves every seed and rate.
+        shape = replace(run.shape(), seed=run.seed if run.train_share < 1 else 0)
+        if shape not in self._named:
             model = self._model(run.layers)
             model.head = head
             texts = self.bundle.split("train").texts
@@ -169,7 +178,9 @@ class FrozenData:
                 temperature=run.temperature,
                 progress=self.progress,
             )
-        return head
+            self._named = {shape: {k: v.clone() for k, v in head.state_dict().items()}}
+        head.load_state_dict(self._named[shape])
+        head.tag_points()
 
     def few(self, split: str) -> np.ndarray:
         """Which texts of a split have a gold label with few training texts, ``(n,)`` bool."""

@@ -17,9 +17,9 @@ __all__ = ["QUESTIONS", "section"]
 
 # What is compared with what: a question each.
 QUESTIONS = (
-    ("random", ("tree, tau = 0.3", "tree, tau = 1", "names", "texts")),
+    ("random", ("tree, tau = 0.3", "tree, tau = 1", "names", "names, T = 20", "texts")),
     ("random, linear", ("names", "texts", "names, linear", "texts, linear")),
-    ("names", ("names, Euclidean", "names, linear")),
+    ("names, T = 20", ("names", "names, Euclidean", "names, linear")),
     ("texts", ("texts, Euclidean", "texts, linear")),
 )
 _UNTRAINED = " (untrained)"
@@ -71,7 +71,9 @@ def section(results: ResultsFile, images: Path) -> list[str]:
     head = [
         "## Where a head starts",
         "Poincaré points unless it says otherwise; every start with its own learning rates. A "
-        f"start from texts takes the names too. `hyperlm experiment {NAME}`",
+        "start from texts takes the names too. T: temperature at the start, 10 where it says "
+        "nothing, and 20 from texts and of *names, Euclidean* and *names, linear*. "
+        f"`hyperlm experiment {NAME}`",
     ]
     if any(_UNTRAINED in part for part in parts):
         head.append(

@@ -30,6 +30,11 @@ _ARMS = ("poincare", "euclidean", "linear")
 _OTHERS = ("linear", "euclidean")  # that Poincaré points are compared with
 _NAMED = "linear, names"  # of whole models, whose linear heads start at random otherwise
 _GAIN = "start less random"
+# The arms of ``starts`` that are these three, by what they start from.
+_STARTED = {
+    "names": dict(zip(_ARMS, ("names, T = 20", "names, Euclidean", "names, linear"), strict=True)),
+    "texts": dict(zip(_ARMS, ("texts", "texts, Euclidean", "texts, linear"), strict=True)),
+}
 _SEEDS_ALONE = " †"
 
 
@@ -98,8 +103,8 @@ def _accuracies(results: ResultsFile, sets: dict[str, Arms]) -> str:
     for name, arms in sets.items():
         rows += _rows(f"{name}, random start", arms, _asked(arms))
         dims = sorted({dim for _, dim in arms})
-        for start in ("names", "texts"):
-            rows += _rows(f"{name}, start from {start}", *_started(results, name, dims, start))
+        for start, own in _STARTED.items():
+            rows += _rows(f"{name}, start from {start}", *_started(results, name, dims, own))
         whole = compare_tuned.arms_of(results, name)
         rows += _rows(f"{name}, backbone trained too", whole, _asked(whole))
         if any(arm == _NAMED for arm, _ in whole):
@@ -125,10 +130,10 @@ def _asked(arms: Arms) -> _Cells:
 
 
 def _started(
-    results: ResultsFile, name: str, dims: Sequence[int], start: str
+    results: ResultsFile, name: str, dims: Sequence[int], own: Mapping[str, str]
 ) -> tuple[Arms, _Cells]:
-    """Arms that start from texts or names, and their differences as ``starts`` asks for them."""
-    own = {"poincare": start, "euclidean": f"{start}, Euclidean", "linear": f"{start}, linear"}
+    """Arms that start alike, and their differences as ``starts`` asks for them."""
+    start = own["poincare"]
     arms: Arms = {}
     cells = {}
     for dim in dims:
