@@ -23,6 +23,11 @@ _OF_POINT_HEADS = (
     "geometry", "curvature", "learn_curvature", "coordinates", "init", "cone_weight", "cone_pairs",
     "text_cone_weight", "temperature",
 )  # fmt: skip
+# By what a head starts from: learning rates of the head and of its points, and the temperature.
+# What a start knows, fast rates undo (docs/decisions/0015 and 0018).
+_PACES = {"texts": (1e-4, 3e-3, 20.0), "names": (3e-4, 1e-2, 20.0)}
+_FROM_NOTHING = (3e-3, 3e-2, 10.0)
+_LINEAR_FROM_NAMES = 1e-3  # one rate for projection and weights, which are 20 times the nodes
 _OF_WORDS = ("speakers", "level_weights", "packed", "reply_column", "reply_tokens")
 
 
@@ -45,18 +50,17 @@ class TrainingOptions:
         packed: put several short texts into one row, with ``--answer text``.
         head: ``points`` or ``linear``.
         learning_rate: of the backbone (or its adapters).
-        head_learning_rate: of the projections, biases and temperatures; ``None`` for 3e-3, and for
-            1e-4 from a start from texts, which has less to go.
-        point_learning_rate: of the node points, in Riemannian length a step; ``None`` for 3e-2,
-            and for 3e-3 from texts.
+        head_learning_rate: of the projections, biases and temperatures; ``None`` for 3e-4 from
+            names (linear: 1e-3), 1e-4 from texts, which has less to go, and else 3e-3.
+        point_learning_rate: of the node points, in Riemannian length a step; ``None`` for 1e-2
+            from names, 3e-3 from texts, else 3e-2.
         init: where the head starts: ``names`` (nodes at the label names, through the backbone),
             ``texts`` (projections and nodes from the training texts as the untrained backbone sees
             them, and from the names), ``tree`` (points alone: from the taxonomy) or ``random``;
-            ``auto`` is ``texts`` with ``freeze`` and without it ``names`` for points, ``random``
-            for a linear head.
+            ``auto`` is ``texts`` with ``freeze`` and ``names`` without.
         temperature: start of the factor on the distances to the nodes, learned, one per level;
-            ``None`` for 10, and for 20 from texts. Of a linear head from names or texts: on half
-            the squared distances that its scores start as; ``None`` for 20.
+            ``None`` for 20 from names and texts, else 10. Of a linear head from names or texts: on
+            half the squared distances that its scores start as.
         lora: rank of low-rank adapters, ``None`` for none.
         adapter: kind of the adapters: ``lora``, or ``hyplora`` (the update passes through the
             hyperboloid; cannot be merged).
@@ -201,8 +205,7 @@ class TrainingOptions:
             return "auto"
         if self.init != "auto":
             return self.init
-        other = "random" if self.head == "linear" else "names"
-        return "texts" if self.freeze else other
+        return "texts" if self.freeze else "names"
 
     def _has_temperature(self) -> bool:
         """Words have none to start at, nor has a linear head from a random start."""
@@ -211,21 +214,16 @@ class TrainingOptions:
     def resolved(self) -> "TrainingOptions":
         """The same with everything that was left to the others decided."""
         init = self._start()
-        near = init == "texts"
-        head, point = self.head_learning_rate, self.point_learning_rate
-        if head is None:
-            head = 1e-4 if near else 3e-3
-        if point is None and self.answer != "text":
-            point = 3e-3 if near else 3e-2
-        temperature = self.temperature
-        if temperature is None and self._has_temperature():
-            temperature = 20.0 if near or self.head == "linear" else 10.0
+        head, point, temperature = _PACES.get(init, _FROM_NOTHING)
+        if self.head == "linear" and init == "names":
+            head = _LINEAR_FROM_NAMES
         return replace(
             self,
             init=init,
-            temperature=temperature,
-            head_learning_rate=head,
-            point_learning_rate=point,
+            temperature=self.temperature or (temperature if self._has_temperature() else None),
+            head_learning_rate=self.head_learning_rate or head,
+            point_learning_rate=self.point_learning_rate
+            or (point if self.answer != "text" else None),
         )
 
     def _check_answer(self) -> None:

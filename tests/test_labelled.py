@@ -139,11 +139,12 @@ def test_a_resumed_run_still_knows_its_start(frozen, tmp_path, kill_at):
 @pytest.mark.parametrize(
     ("given", "init", "rates"),
     [
-        ({}, "names", (3e-3, 3e-2)),
+        ({}, "names", (3e-4, 1e-2)),
         ({"freeze": True}, "texts", (1e-4, 3e-3)),
-        ({"freeze": True, "init": "names"}, "names", (3e-3, 3e-2)),
+        ({"freeze": True, "init": "names"}, "names", (3e-4, 1e-2)),
         ({"init": "texts", "point_learning_rate": 0.5}, "texts", (1e-4, 0.5)),
-        ({"head": "linear"}, "random", (3e-3, 3e-2)),
+        ({"head": "linear"}, "names", (1e-3, 1e-2)),
+        ({"head": "linear", "init": "random"}, "random", (3e-3, 3e-2)),
         ({"head": "linear", "freeze": True}, "texts", (1e-4, 3e-3)),
         ({"init": "tree", "head_learning_rate": 1e-2}, "tree", (1e-2, 3e-2)),
     ],
@@ -162,11 +163,12 @@ def test_what_is_left_open_is_decided(given, init, rates):
 @pytest.mark.parametrize(
     ("given", "temperature"),
     [
-        ({}, 10.0),
+        ({}, 20.0),
         ({"init": "texts"}, 20.0),
+        ({"init": "tree"}, 10.0),
         ({"freeze": True}, 20.0),
-        ({"head": "linear"}, None),
-        ({"head": "linear", "init": "names"}, 20.0),
+        ({"head": "linear"}, 20.0),
+        ({"head": "linear", "init": "random"}, None),
         ({"geometry": "euclidean", "temperature": 40.0}, 40.0),
         ({"backbone": "smollm2", "answer": "text"}, None),
     ],
@@ -193,7 +195,7 @@ def test_a_model_starts_at_its_temperature(tiny_backbone, data, init):
 
 def test_no_temperature_without_distances():
     with pytest.raises(OptionError, match="--temperature: a linear head has one"):
-        TrainingOptions(head="linear", temperature=5.0)
+        TrainingOptions(head="linear", init="random", temperature=5.0)
     with pytest.raises(OptionError, match="--temperature -1.0: must be greater than 0"):
         TrainingOptions(temperature=-1.0)
     with pytest.raises(OptionError, match="--temperature means nothing with --answer text"):

@@ -176,10 +176,7 @@ def train(
     ] = _ONE.init,
     temperature: Annotated[
         float | None,
-        _geometry(
-            "Start of the factor on the distances, learned: 10; 20 from --init texts and for a "
-            "linear head from names or texts. Try 20 where labels are many and texts are few."
-        ),
+        _geometry("Start of the factor on the distances, learned; 20 from names and texts, or 10."),
     ] = _ONE.temperature,
     loss: Annotated[
         str,
@@ -209,12 +206,16 @@ def train(
     ] = _ONE.learning_rate,
     head_learning_rate: Annotated[
         float | None,
-        _training("Of projections, biases and temperatures; 3e-3, or 1e-4 from --init texts."),
+        _training(
+            "Of projections, biases and temperatures; 3e-4 from names (linear: 1e-3), 1e-4 from "
+            "texts, or 3e-3."
+        ),
     ] = _ONE.head_learning_rate,
     point_learning_rate: Annotated[
         float | None,
         _training(
-            "Of the label points, in Riemannian length a step; 3e-2, or 3e-3 from --init texts."
+            "Of the label points, in Riemannian length a step; 1e-2 from names, 3e-3 from texts, "
+            "or 3e-2."
         ),
     ] = _ONE.point_learning_rate,
     weight_decay: Annotated[

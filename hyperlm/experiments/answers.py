@@ -18,11 +18,13 @@ from hyperlm.experiments.whole import train_and_measure
 __all__ = ["ARMS", "NAME", "arms_of", "budget", "run"]
 
 NAME = "answers"
+# Of the point heads, which start from names: as they were measured, before decision 18.
+_RATES = {"temperature": 10.0, "head_learning_rate": 3e-3, "point_learning_rate": 3e-2}
 ARMS: Mapping[str, dict[str, Any]] = {
     "flat": {"answer": "text"},
     "hdlm": {"answer": "text"},
-    "points": {"answer": "points"},
-    "joined": {"answer": "joined"},
+    "points": {"answer": "points"} | _RATES,
+    "joined": {"answer": "joined"} | _RATES,
 }
 
 
@@ -108,4 +110,5 @@ def budget(record: Record) -> dict[str, Any]:
     settings = dict(record.run.settings)
     options = dict(settings.pop("options"))
     settings.pop("scoring", None)
-    return settings | {k: v for k, v in options.items() if k not in ("answer", "layers")}
+    own = {"answer", "layers", *_RATES}
+    return settings | {k: v for k, v in options.items() if k not in own}

@@ -41,7 +41,7 @@ ARMS: Mapping[str, dict[str, Any]] = {
     # In native coordinates: as tangent vectors it would be the first arm to the last digit.
     "lorentz": {"geometry": "lorentz", "coordinates": "native"},
     "euclidean": {"geometry": "euclidean"},
-    "linear": {"head": "linear"},
+    "linear": {"head": "linear", "init": "random"},
     "linear, names": {"head": "linear", "init": "names"},
 }
 RATES = "1e-4,2e-4"
@@ -57,6 +57,7 @@ PACES: Mapping[str, dict[str, dict[str, float]]] = {
         "linear": {"temperature": 20.0, "head_learning_rate": 3e-3},
     },
 }
+ENOUGH = 3  # seeds whose mean on val may choose rates
 Try = tuple[str, int, float, float]
 """Arm, dimension, learning rates of the backbone and of the head."""
 
@@ -107,16 +108,20 @@ def tries_of(results: ResultsFile, data: str) -> dict[Try, list[Record]]:
 
 
 def arms_of(results: ResultsFile, data: str) -> dict[tuple[str, int], list[Record]]:
-    """By arm and dimension, the runs at the rate and pace that are best on val.
+    """By arm and dimension, the runs at the rates that are best on val; ties go to the lower.
 
-    Among those with the most seeds; ties go to the lower rate.
+    Tries of fewer than ``ENOUGH`` seeds are not chosen where another of the arm has more.
     """
-    best: dict[tuple[str, int], tuple[int, float, list[Record]]] = {}
+    tries: dict[tuple[str, int], list[list[Record]]] = {}
     for (arm, dim, _, _), records in tries_of(results, data).items():
-        worth = float(np.mean([r.figures["val"]["path_accuracy"] for r in records]))
-        if (arm, dim) not in best or (len(records), worth) > best[arm, dim][:2]:
-            best[arm, dim] = len(records), worth, records
-    return {at: records for at, (_, _, records) in best.items()}
+        tries.setdefault((arm, dim), []).append(records)
+    return {at: _best(found) for at, found in tries.items()}
+
+
+def _best(tries: Sequence[list[Record]]) -> list[Record]:
+    enough = min(ENOUGH, max(map(len, tries)))
+    known = [records for records in tries if len(records) >= enough]
+    return max(known, key=lambda rs: np.mean([r.figures["val"]["path_accuracy"] for r in rs]))
 
 
 def train_and_score(data: FrozenData, trial: Trial) -> dict[str, Any]:

@@ -111,7 +111,17 @@ SYSTEMS: Mapping[str, Peer] = {
     "flat-tuned": Peer(
         "flat fine-tuning",
         "hyperlm train",
-        ({"options": {"head": "linear", "loss": "leaf", "layers": "-1", "learning_rate": 2e-4}},),
+        (
+            {
+                "options": {
+                    "head": "linear",
+                    "init": "random",
+                    "loss": "leaf",
+                    "layers": "-1",
+                    "learning_rate": 2e-4,
+                }
+            },
+        ),
     ),
     "hyperbolic-tuned": Peer("hyperlm, fine-tuned", "hyperlm train", ({"options": {}},)),
 }

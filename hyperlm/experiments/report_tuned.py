@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from hyperlm.experiments.compare_tuned import NAME, arms_of, tries_of
+from hyperlm.experiments.compare_tuned import ENOUGH, NAME, arms_of, tries_of
 from hyperlm.experiments.markdown import BARS, figure, picture, spread, table
 from hyperlm.experiments.quantities import Quantity, interval, known
 from hyperlm.experiments.report_compare import Arms, verdicts, widest
@@ -43,8 +43,9 @@ def _method() -> str:
         "defaults, except for the dimension; points of every geometry start from label names, "
         "*linear* at random and *linear, names* from the names too, as the flat twin of points; "
         "the best epoch by val is kept. Of the rates (backbone, head) that an arm was trained at "
-        "with the most seeds, it has those that are best on val; all tries are listed. With 3e-4 "
-        "for the head, points start at temperature 20 and move at 0.01; with 3e-3, at 10 and 0.03."
+        f"with {ENOUGH} seeds or more, it has those that are best on val; all tries are listed. "
+        "With 3e-4 for the head, points start at temperature 20 and move at 0.01; with 3e-3, at 10 "
+        "and 0.03."
     )
 
 
