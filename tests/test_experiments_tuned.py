@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 
 from hyperlm.cli import app
 from hyperlm.experiments import compare_tuned, report
-from hyperlm.experiments.compare_tuned import arms_of, train_and_score, tries_of
+from hyperlm.experiments.compare_tuned import arms_of, train_and_score, tries_of, untried
 from hyperlm.experiments.features import FrozenData
 from hyperlm.experiments.measure import unbits
 from hyperlm.experiments.results import ResultsFile
@@ -137,6 +137,22 @@ def test_a_pace_is_tried_and_chosen_as_a_rate_is(data, tmp_path, monkeypatch):
         assert options[0].get("temperature") == (None if arm == "linear" else 20.0)
         TrainingOptions(**options[0])
     assert {head for *_, head in tries_of(results, data.name)} == {3e-4, 1e-3, 3e-3}
+
+
+def test_arms_tried_at_fewer_paces_are_named(data, tmp_path, monkeypatch):
+    monkeypatch.setattr(compare_tuned, "train_and_score", fake)
+    results = ResultsFile(tmp_path / "results.jsonl")
+    compare_tuned.run(data, results, seeds=3, dims=(4,), rates="1e-4", paces="fast")
+    assert untried(results, data.name) == []
+    some = ("poincare", "linear, names")
+    compare_tuned.run(data, results, seeds=3, dims=(4,), rates="1e-4", paces="gentle", arms=some)
+    assert untried(results, data.name) == ["lorentz", "euclidean", "linear"]
+    compare_tuned.run(data, results, seeds=2, dims=(4,), rates="1e-4", paces="gentle")
+    report.write_report(results, tmp_path / "results.md")
+    text = (tmp_path / "results.md").read_text(encoding="utf-8")
+    assert "may be the rates: lorentz; euclidean; linear." in text
+    compare_tuned.run(data, results, seeds=3, dims=(4,), rates="1e-4", paces="gentle")
+    assert untried(results, data.name) == []
 
 
 def test_what_is_trained_must_be_known(data, demo_like, tmp_path):

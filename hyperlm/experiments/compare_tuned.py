@@ -33,7 +33,7 @@ from hyperlm.options import TrainingOptions
 from hyperlm.run import build_model
 from hyperlm.training import fit
 
-__all__ = ["ARMS", "NAME", "RATES", "arms_of", "run", "train_and_score", "tries_of"]
+__all__ = ["ARMS", "NAME", "RATES", "arms_of", "run", "train_and_score", "tries_of", "untried"]
 
 NAME = "compare-geometries, whole models"
 ARMS: Mapping[str, dict[str, Any]] = {
@@ -122,6 +122,27 @@ def _best(tries: Sequence[list[Record]]) -> list[Record]:
     enough = min(ENOUGH, max(map(len, tries)))
     known = [records for records in tries if len(records) >= enough]
     return max(known, key=lambda rs: np.mean([r.figures["val"]["path_accuracy"] for r in rs]))
+
+
+def untried(results: ResultsFile, data: str) -> list[str]:
+    """Arms that were not tried, with enough seeds, at a pace that another arm has chosen."""
+    tried: dict[str, set[str]] = {}
+    for (arm, _, _, head), records in tries_of(results, data).items():
+        if len(records) >= ENOUGH:
+            tried.setdefault(arm, set()).add(_pace(arm, head))
+    chosen = {
+        _pace(arm, records[0].run.settings["options"]["head_learning_rate"])
+        for (arm, _), records in arms_of(results, data).items()
+        if isinstance(records[0].run, Trial)
+    }
+    return [arm for arm, paces in tried.items() if (chosen & set(PACES)) - paces]
+
+
+def _pace(arm: str, head_rate: float) -> str:
+    """The pace that a head's rate stands for; empty for one of its own."""
+    kind = ARMS[arm].get("head", "points")
+    rates = {pace: values[kind]["head_learning_rate"] for pace, values in PACES.items()}
+    return next((pace for pace, rate in rates.items() if rate == head_rate), "")
 
 
 def train_and_score(data: FrozenData, trial: Trial) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from hyperlm.experiments.compare_tuned import ENOUGH, NAME, arms_of, tries_of
+from hyperlm.experiments.compare_tuned import ENOUGH, NAME, arms_of, tries_of, untried
 from hyperlm.experiments.markdown import BARS, figure, picture, spread, table
 from hyperlm.experiments.quantities import Quantity, interval, known
 from hyperlm.experiments.report_compare import Arms, verdicts, widest
@@ -27,6 +27,7 @@ def section(results: ResultsFile, images: Path) -> list[str]:
             f"`hyperlm experiment compare-geometries --data {name} --set trained=model`",
             widest(arms, kinds),
             _tries(results, name),
+            *_open(results, name),
             *_calibrated(arms),
             "Differences; bold where a verdict is given:",
             verdicts(arms, kinds),
@@ -75,6 +76,17 @@ def _tries(results: ResultsFile, name: str) -> str:
         for (arm, dim, rate, head), records in tries.items()
     ]
     return table(["path accuracy by rates", "seeds", "val", "test", "minutes a run"], rows)
+
+
+def _open(results: ResultsFile, name: str) -> list[str]:
+    """What makes a comparison of these arms unequal."""
+    arms = untried(results, name)
+    if not arms:
+        return []
+    return [
+        f"Not tried with {ENOUGH} seeds at the rates of the head that another arm has chosen, so "
+        f"that part of a difference may be the rates: {'; '.join(arms)}."
+    ]
 
 
 def _calibrated(arms: Arms) -> list[str]:
