@@ -27,7 +27,6 @@ _OF_POINT_HEADS = (
 # What a start knows, fast rates undo (docs/decisions/0015 and 0018).
 _PACES = {"texts": (1e-4, 3e-3, 20.0), "names": (3e-4, 1e-2, 20.0)}
 _FROM_NOTHING = (3e-3, 3e-2, 10.0)
-_LINEAR_FROM_NAMES = 1e-3  # one rate for projection and weights, which are 20 times the nodes
 _OF_WORDS = ("speakers", "level_weights", "packed", "reply_column", "reply_tokens")
 
 
@@ -51,7 +50,7 @@ class TrainingOptions:
         head: ``points`` or ``linear``.
         learning_rate: of the backbone (or its adapters).
         head_learning_rate: of the projections, biases and temperatures; ``None`` for 3e-4 from
-            names (linear: 1e-3), 1e-4 from texts, which has less to go, and else 3e-3.
+            names, 1e-4 from texts, which has less to go, and else 3e-3.
         point_learning_rate: of the node points, in Riemannian length a step; ``None`` for 1e-2
             from names, 3e-3 from texts, else 3e-2.
         init: where the head starts: ``names`` (nodes at the label names, through the backbone),
@@ -215,8 +214,6 @@ class TrainingOptions:
         """The same with everything that was left to the others decided."""
         init = self._start()
         head, point, temperature = _PACES.get(init, _FROM_NOTHING)
-        if self.head == "linear" and init == "names":
-            head = _LINEAR_FROM_NAMES
         return replace(
             self,
             init=init,

@@ -207,8 +207,7 @@ def train(
     head_learning_rate: Annotated[
         float | None,
         _training(
-            "Of projections, biases and temperatures; 3e-4 from names (linear: 1e-3), 1e-4 from "
-            "texts, or 3e-3."
+            "Of projections, biases and temperatures; 3e-4 from names, 1e-4 from texts, or 3e-3."
         ),
     ] = _ONE.head_learning_rate,
     point_learning_rate: Annotated[
