@@ -144,6 +144,12 @@ def test_arms_tried_at_fewer_paces_are_named(data, tmp_path, monkeypatch):
     results = ResultsFile(tmp_path / "results.jsonl")
     compare_tuned.run(data, results, seeds=3, dims=(4,), rates="1e-4", paces="fast")
     assert untried(results, data.name) == []
+    # Results from before the head's rate was said are those of the fast pace.
+    older = tmp_path / "older.jsonl"
+    lines = results.path.read_text(encoding="utf-8")
+    older.write_text(lines.replace('"head_learning_rate":0.003,', ""), encoding="utf-8")
+    assert older.stat().st_size < results.path.stat().st_size
+    assert tries_of(ResultsFile(older), data.name).keys() == tries_of(results, data.name).keys()
     some = ("poincare", "linear, names")
     compare_tuned.run(data, results, seeds=3, dims=(4,), rates="1e-4", paces="gentle", arms=some)
     assert untried(results, data.name) == ["lorentz", "euclidean", "linear"]

@@ -57,6 +57,7 @@ PACES: Mapping[str, dict[str, dict[str, float]]] = {
         "linear": {"temperature": 20.0, "head_learning_rate": 3e-3},
     },
 }
+FORMER = 3e-3  # the head's rate in results from before it was said
 ENOUGH = 3  # seeds whose mean on val may choose rates
 Try = tuple[str, int, float, float]
 """Arm, dimension, learning rates of the backbone and of the head."""
@@ -100,7 +101,7 @@ def tries_of(results: ResultsFile, data: str) -> dict[Try, list[Record]]:
     for record in results.of(experiment=NAME):
         if record.data["name"] == data and isinstance(record.run, Trial):
             options = record.run.settings["options"]
-            rates = options["learning_rate"], options["head_learning_rate"]
+            rates = options["learning_rate"], options.get("head_learning_rate", FORMER)
             at = record.labels["arm"], options["dim"], *rates
             found.setdefault(at, []).append(record)
     order = list(ARMS)
@@ -131,7 +132,7 @@ def untried(results: ResultsFile, data: str) -> list[str]:
         if len(records) >= ENOUGH:
             tried.setdefault(arm, set()).add(_pace(arm, head))
     chosen = {
-        _pace(arm, records[0].run.settings["options"]["head_learning_rate"])
+        _pace(arm, records[0].run.settings["options"].get("head_learning_rate", FORMER))
         for (arm, _), records in arms_of(results, data).items()
         if isinstance(records[0].run, Trial)
     }

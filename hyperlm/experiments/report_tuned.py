@@ -41,7 +41,8 @@ def section(results: ResultsFile, images: Path) -> list[str]:
 def _method() -> str:
     return (
         "Every weight of the backbone is trained with the head, as `hyperlm train` does with its "
-        "defaults, except for the dimension; points of every geometry start from label names, "
+        "defaults, except for the dimension and the rates in the tables; points of every geometry "
+        "start from label names, "
         "*linear* at random and *linear, names* from the names too, as the flat twin of points; "
         "the best epoch by val is kept. Of the rates (backbone, head) that an arm was trained at "
         f"with {ENOUGH} seeds or more, it has those that are best on val; all tries are listed. "
