@@ -1,17 +1,16 @@
 """The arms of a comparison and how each is tuned.
 
-An arm changes one thing, the geometry or the start, and has learning rates of its own: a grid of
-rates is trained on seeds that are used for nothing else, and the best mean path accuracy on val
-wins, once it has been compared with every pair of rates beside it. A head that starts from texts
-begins at smaller rates, and may also stay as it is.
+An arm changes one thing, the geometry or the start, and has learning rates of its own. Every seed
+tunes for itself: it is trained at a grid of rates, and the best path accuracy on val wins, once it
+has been compared with every pair of rates beside it. So the spread over seeds is that of the whole
+procedure, tuning included, and a test over seeds asks whether somebody who starts anew would find
+the same. A head that starts from texts begins at smaller rates, and may also stay as it is.
 """
 
 import itertools
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
-
-import numpy as np
 
 from hyperlm.experiments.features import FrozenData
 from hyperlm.experiments.results import Record, ResultsFile
@@ -24,7 +23,6 @@ __all__ = [
     "LADDER",
     "NEAR_RATES",
     "NODE_RATES",
-    "TUNE_SEEDS",
     "beside",
     "best",
     "chosen",
@@ -50,11 +48,10 @@ NODE_RATES: Mapping[str, tuple[float, ...]] = {
 }
 # From a start that answers already: of projections, and of nodes.
 NEAR_RATES = (1e-4, 3e-4), (3e-3, 1e-2)
-TUNE_SEEDS = (100, 101)
 
 
 def grid(arm: HeadRun) -> list[HeadRun]:
-    """What the tuning of an arm begins with, with the seed that it has."""
+    """What the tuning of an arm begins with, all with the seed that it has."""
     near = arm.init == "texts"
     heads, nodes = NEAR_RATES if near else (HEAD_RATES, NODE_RATES[arm.head])
     rates = [replace(arm, head_lr=head, node_lr=node) for head in heads for node in nodes]
@@ -74,11 +71,14 @@ def beside(run: HeadRun, tried: Collection[HeadRun]) -> list[HeadRun]:
 
 
 def enclosed(run: HeadRun, tried: Iterable[Record]) -> bool:
-    """Whether everything beside a run's rates was tried, and they are at no end of the ladder."""
-    run = replace(run, seed=0)
+    """Whether its seed has tried everything beside a run's rates, and they are at no end.
+
+    Args:
+        tried: tuning runs of the arm, of any seed.
+    """
     ends = {LADDER[0], LADDER[-1]}
     at_end = bool(run.epochs) and bool(ends & {run.head_lr, run.node_lr})
-    return not at_end and not beside(run, {_without_seed(record) for record in tried})
+    return not at_end and not beside(run, {record.head for record in tried})
 
 
 def tuned(
@@ -88,67 +88,63 @@ def tuned(
     *,
     seeds: Sequence[int],
     labels: dict[str, Any],
-    tune_as: HeadRun | None = None,
+    tune_as: tuple[str, HeadRun] | None = None,
     extra: Mapping[str, Extra] | None = None,
     progress: bool = False,
 ) -> list[Record]:
-    """Tune an arm on val, then run it with other seeds.
+    """Tune an arm on val, every seed by itself, and measure what each has chosen.
 
     Args:
-        tune_as: another arm whose choice is taken, because it is the same model.
+        tune_as: name and settings of another arm whose choices are taken, because it is the same
+            model.
         extra: see :func:`~.runner.run_all`; asked of the measured runs alone.
     Returns:
         The records of ``seeds``, in order.
     """
-    tried: list[Record] = []
-    ahead = grid(tune_as or arm)
-    while ahead:
-        tries = [replace(run, seed=seed) for run in ahead for seed in TUNE_SEEDS]
-        tuning = labels | {"stage": "tune"}
-        tried += run_all(tries, data, results, labels=tuning, progress=progress)
-        found = best(tried)
-        ahead = beside(found, {_without_seed(record) for record in tried})
-    own = replace(arm, head_lr=found.head_lr, node_lr=found.node_lr, epochs=found.epochs)
-    runs = [replace(own, seed=seed) for seed in seeds]
+    name, like = tune_as or (labels["arm"], arm)
+    tuning = labels | {"arm": name, "stage": "tune"}
+    found: dict[int, HeadRun] = {}
+    tried: dict[int, list[Record]] = {seed: [] for seed in seeds}
+    ahead = {seed: [replace(run, seed=seed) for run in grid(like)] for seed in seeds}
+    while any(ahead.values()):
+        # Seed after seed, for those of one seed share what it draws.
+        runs = [run for own in ahead.values() for run in own]
+        for record in run_all(runs, data, results, labels=tuning, progress=progress):
+            tried[record.head.seed].append(record)
+        for seed, records in tried.items():
+            found[seed] = best(records)
+            ahead[seed] = beside(found[seed], {record.head for record in records})
+    measured = [
+        replace(arm, head_lr=own.head_lr, node_lr=own.node_lr, epochs=own.epochs, seed=own.seed)
+        for own in map(found.__getitem__, seeds)
+    ]
     labels = labels | {"stage": "measure"}
-    return run_all(runs, data, results, labels=labels, extra=extra, progress=progress)
+    return run_all(measured, data, results, labels=labels, extra=extra, progress=progress)
 
 
 def chosen(records: Sequence[Record]) -> list[Record]:
-    """The measured runs of an arm, of tuning and measuring runs together.
+    """The measured runs among the records of an arm, one for each seed.
 
-    Where an arm was measured with several settings, because the grid has been changed between,
-    those that tuning prefers.
+    Where a seed was measured with several settings, because the grid has changed between, the best
+    on val, as its tuning would have it.
     """
-    measured = [record for record in records if record.labels["stage"] == "measure"]
-    settings = {_without_seed(record) for record in measured}
-    if len(settings) > 1:
-        tried = [record for record in records if record.labels["stage"] == "tune"]
-        # By what tuning chooses alone: an arm may have been tuned as another of the same model.
-        known = {_rates(run) for run in settings}
-        preferred = _rates(best([r for r in tried if _rates(r.head) in known]))
-        measured = [record for record in measured if _rates(record.head) == preferred]
-    return measured
+    seeds: dict[int, list[Record]] = {}
+    for record in records:
+        if record.labels["stage"] == "measure":
+            seeds.setdefault(record.head.seed, []).append(record)
+    return [max(found, key=_on_val) for found in seeds.values()]
 
 
 def best(records: Sequence[Record]) -> HeadRun:
-    """The settings of the best mean path accuracy on val, with seed 0; ties go to the first."""
-    scores: dict[HeadRun, list[float]] = {}
-    for record in records:
-        path = record.figures["val"]["path_accuracy"]
-        scores.setdefault(_without_seed(record), []).append(path)
-    return max(scores, key=lambda run: float(np.mean(scores[run])))
+    """The settings of the best path accuracy on val; ties go to the first."""
+    return max(records, key=_on_val).head
+
+
+def _on_val(record: Record) -> float:
+    return float(record.figures["val"]["path_accuracy"])
 
 
 def _steps(rate: float) -> tuple[float, ...]:
     """The rates of the ladder from one below to one above; a rate beside the ladder has none."""
     at = LADDER.index(rate) if rate in LADDER else None
     return (rate,) if at is None else LADDER[max(0, at - 1) : at + 2]
-
-
-def _rates(run: HeadRun) -> tuple[float, float, int]:
-    return run.head_lr, run.node_lr, run.epochs
-
-
-def _without_seed(record: Record) -> HeadRun:
-    return replace(record.head, seed=0)

@@ -68,7 +68,7 @@ def arms_of(results: ResultsFile, data: str) -> dict[str, list[Record]]:
     found = {
         at: kept
         for at, records in found.items()
-        if (kept := [record for record in chosen(records) if TRUST in record.figures])
+        if (kept := chosen([record for record in records if TRUST in record.figures]))
     }
     several = len({dim for _, dim in found}) > 1
     return {

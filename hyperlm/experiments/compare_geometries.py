@@ -2,7 +2,7 @@
 
 Poincaré points, Lorentz points, Euclidean points and a linear head share projection, features,
 loss, decoding, order of texts and the random start of the nodes; each has learning rates of its
-own, tuned on val with seeds of their own (the hyperboloid takes those of the ball). Command:
+own, tuned on val by every seed for itself (the hyperboloid takes those of the ball). Command:
 ``hyperlm experiment compare-geometries``; with ``--set trained=model`` the backbone is trained too
 (:mod:`.compare_tuned`).
 """
@@ -41,7 +41,7 @@ def run(
     """Train what is missing in the results file.
 
     Args:
-        seeds: runs of each arm and dimension, seeds 0, 1, ...; rates are tuned on others.
+        seeds: of each arm and dimension, 0, 1, ...; each tunes its learning rates for itself.
         dims: :data:`DIMS` by default, or 64 alone for whole models.
         trained: ``head``, on frozen features, or ``model``, the backbone with it.
         rates, paces: of the backbone and of the head, for whole models.
@@ -67,13 +67,14 @@ def run(
         for arm in arms or GEOMETRIES:
             # One space has one tuning: that of the ball, which the hyperboloid would only repeat.
             same = arm == "lorentz"
+            like = replace(GEOMETRIES["poincare"], dim=dim, **settings)
             tuned(
                 replace(GEOMETRIES[arm], dim=dim, **settings),
                 data,
                 results,
                 seeds=range(seeds),
                 labels={"experiment": NAME, "arm": arm},
-                tune_as=replace(GEOMETRIES["poincare"], dim=dim, **settings) if same else None,
+                tune_as=("poincare", like) if same else None,
                 progress=progress,
             )
 

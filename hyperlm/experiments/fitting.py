@@ -52,22 +52,28 @@ def fit_together(
         targets: end nodes ``(n,)``, or ``(n, N)`` booleans where texts have several gold paths.
     """
     first = runs[0]
+    # What is drawn follows from the seed: runs that differ in learning rates alone see the same
+    # texts with the same features dropped, which are made once.
+    seeds = list(dict.fromkeys(run.seed for run in runs))
+    draws = [next(run for run in runs if run.seed == seed) for seed in seeds]
+    owner = torch.tensor([seeds.index(run.seed) for run in runs])
     tables = _normalised(features)
-    shift = torch.zeros(len(runs), 1, dtype=torch.int64)  # where a run's rows begin in the tables
+    shift = torch.zeros(len(seeds), 1, dtype=torch.int64)  # where a seed's rows begin in the tables
     frames: list[_Frames] = []
     if first.whiten:
-        frames = _frames(heads[0], features, targets, runs)
+        by_seed = _frames(heads[0], features, targets, draws)
+        frames = [by_seed[at] for at in owner.tolist()]
         for head, run, frame in zip(heads, runs, frames, strict=True):
             # A random projection is as random in these coordinates; any other must be kept.
             if run.init in ("names", "texts"):
                 _enter(head, frame)
-        own = frames if first.train_share < 1 else frames[:1]
+        own = by_seed if first.train_share < 1 else by_seed[:1]
         tables = [
             torch.cat([((table - m) @ A).float() for A, m in (frame[tap] for frame in own)])
             for tap, table in enumerate(tables)
         ]
         if len(own) > 1:
-            shift = len(features) * torch.arange(len(runs)).unsqueeze(1)
+            shift = len(features) * torch.arange(len(seeds)).unsqueeze(1)
     stacked = StackedHeads(heads)
     _tie_temperatures(stacked.flat.get("log_temperature"), first)
     optimizer = StackedOptimizer(
@@ -77,16 +83,18 @@ def fit_together(
         weight_decay=first.weight_decay,
         decays=[name for name in stacked.flat if name.endswith("weight")],
     )
-    noise = [torch.Generator().manual_seed(run.seed) for run in runs]
-    orders = [_batches(len(features), run) for run in runs]
+    noise = [torch.Generator().manual_seed(seed) for seed in seeds]
+    orders = [_batches(len(features), run) for run in draws]
     steps = _steps(len(features), first)
     for step in range(steps):
-        rows = torch.stack([next(order) for order in orders])  # (R, B)
+        rows = torch.stack([next(order) for order in orders])  # (S, B), a row for each seed
         at = (rows + shift).view(-1)
         states = [table[at].view(*rows.shape, -1) for table in tables]
         if first.dropout:
             _drop_out(states, first.dropout, noise)
-        stacked.losses(states, targets[rows]).backward()
+        if len(seeds) < len(runs):
+            states = [state[owner] for state in states]  # (R, B, D)
+        stacked.losses(states, targets[rows[owner]]).backward()
         optimizer.step(schedule(step, steps, first.warmup), first.max_grad_norm)
     stacked.write_back()
     for head, frame in zip(heads, frames, strict=False):
@@ -210,7 +218,7 @@ def _leave(head: HierarchicalHead, frames: _Frames) -> None:
 
 
 def _drop_out(states: list[Tensor], probability: float, noise: Sequence[torch.Generator]) -> None:
-    """Zero features in place, as :class:`torch.nn.Dropout` does, by a generator per run."""
+    """Zero features in place, as :class:`torch.nn.Dropout` does, by a generator per seed."""
     keep = 1 - probability
     for r, generator in enumerate(noise):
         for state in states:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from hyperlm.errors import OptionError
-from hyperlm.experiments.arms import TUNE_SEEDS, best, grid
+from hyperlm.experiments.arms import best, grid
 from hyperlm.experiments.features import FrozenData
 from hyperlm.experiments.peer_methods import ask, check_single_paths
 from hyperlm.experiments.results import Record, ResultsFile
@@ -62,7 +62,7 @@ def _hiclass(per: str, strengths: Sequence[float]) -> Peer:
 
 
 _STRENGTHS = (0.01, 0.1, 1.0, 10.0)
-_TUNE_SEED = TUNE_SEEDS[0]
+_TUNE_SEED = 100  # measured ones begin at 0
 SYSTEMS: Mapping[str, Peer] = {
     "tfidf": Peer(
         "TF-IDF, linear SVM",
@@ -201,7 +201,7 @@ def _chosen(
 ) -> dict[str, Any]:
     """The settings of the grid that are best on val."""
     if peer.head is not None:
-        tries = [replace(run, seed=seed) for run in grid(peer.head) for seed in TUNE_SEEDS]
+        tries = [replace(run, seed=_TUNE_SEED) for run in grid(peer.head)]
         labels = {"experiment": NAME, "arm": name, "stage": "tune"}
         run = best(run_all(tries, data, results, labels=labels)).to_json()
         return {key: value for key, value in run.items() if key != "seed"}

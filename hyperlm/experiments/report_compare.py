@@ -1,5 +1,6 @@
 """The section of the report on geometries: tables, curves, verdicts, targets."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -57,10 +58,10 @@ def _method() -> str:
         "only the geometry differs. Lorentz points are stored and moved in coordinates of the "
         "hyperboloid; the space is isometric to the ball, so that they should agree with Poincaré "
         "points up to rounding and what training makes of it; they take the same learning rates. "
-        "Every other arm and dimension is tuned on a grid of rates, projections "
-        f"{listed(HEAD_RATES)}; {nodes}; and then on the rates beside the best ones, a factor of "
-        "about three at a time, until the best have been compared with all that are beside them; "
-        "where that is not so, the learning rates below say it."
+        "Of every other arm and dimension each seed tunes for itself: on a grid of rates, "
+        f"projections {listed(HEAD_RATES)}; {nodes}; and then on the rates beside the best ones, a "
+        "factor of about three at a time, until the best have been compared with all that are "
+        "beside them; where that is not so, the learning rates below say it."
     )
 
 
@@ -115,22 +116,24 @@ def _by_dimension(arms: Arms, kinds: Sequence[Quantity]) -> str:
 
 
 def _rates(arms: Arms, results: ResultsFile, name: str) -> str:
-    """Learning rates that were chosen, and which of them tuning has not enclosed."""
+    """Learning rates that the seeds have chosen, and how many of them tuning has enclosed."""
     tried = [r for r in results.of(experiment=NAME, stage="tune") if r.data["name"] == name]
-    listed, outermost = [], []
+    listed, runs, open_ = [], 0, 0
     for (arm, dim), records in arms.items():
-        run = records[0].head
-        listed.append(f"{arm} {dim}: {run.head_lr:g}, {run.node_lr:g}")
-        if arm == "lorentz":  # takes what the ball has found
-            run = replace(run, geometry="poincare", coordinates="tangent")
-        if not enclosed(run, tried):
-            outermost.append(f"{arm} {dim}")
-    text = "Rates chosen (arm, dimension: projection, nodes): " + "; ".join(listed) + "."
-    if outermost:
-        text += f" Not compared with all beside them: {', '.join(outermost)}."
-    count = f"{len(arms) - len(outermost)} of {len(arms)} arms have rates that were compared with "
-    summary = f"Learning rates: {count}all beside them"
-    return f"<details><summary>{summary}</summary>\n\n{text}\n\n</details>"
+        at = Counter(f"{r.head.head_lr:g}, {r.head.node_lr:g}" for r in records)
+        shares = (rates + f" ({count})" * (len(at) > 1) for rates, count in at.most_common())
+        listed.append(f"{arm} {dim}: {' or '.join(shares)}")
+        for record in records:
+            run = record.head
+            if arm == "lorentz":  # takes what the ball has found
+                run = replace(run, geometry="poincare", coordinates="tangent")
+            runs, open_ = runs + 1, open_ + (not enclosed(run, tried))
+    text = (
+        "Rates chosen (arm, dimension: projection, nodes; in brackets by how many seeds, where "
+        f"they differ): {'; '.join(listed)}."
+    )
+    summary = f"Learning rates: {runs - open_} of {runs} runs have some compared with all beside"
+    return f"<details><summary>{summary} them</summary>\n\n{text}\n\n</details>"
 
 
 def verdicts(arms: Arms, kinds: Sequence[Quantity]) -> str:

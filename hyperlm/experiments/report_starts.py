@@ -22,7 +22,7 @@ QUESTIONS = (
     ("names, T = 20", ("names", "names, Euclidean", "names, linear")),
     ("texts", ("texts, Euclidean", "texts, linear")),
 )
-_UNTRAINED = " (untrained)"
+_UNTRAINED = " (untrained"
 
 
 def section(results: ResultsFile, images: Path) -> list[str]:
@@ -41,7 +41,7 @@ def section(results: ResultsFile, images: Path) -> list[str]:
             kinds = known(record for records in arms.values() for record in records)
             rows = [
                 [
-                    arm + _UNTRAINED * (not records[0].head.epochs),
+                    arm + _kept(records),
                     *(spread(interval(records, kind, "test"), kind) for kind in kinds),
                 ]
                 for arm, records in arms.items()
@@ -77,8 +77,9 @@ def section(results: ResultsFile, images: Path) -> list[str]:
     ]
     if any(_UNTRAINED in part for part in parts):
         head.append(
-            "Untrained: the start itself was best on val, and stands as it is. It draws nothing; "
-            "with all texts its figures are the same for every seed."
+            "Untrained: the start itself was best on val, for all seeds or for as many as it says, "
+            "and stands as it is. It draws nothing; with all texts its figures are the same for "
+            "every seed."
         )
     return head + parts
 
@@ -89,7 +90,19 @@ def _open_rates(
     """A sentence on the starts whose rates tuning has not enclosed."""
     tunes = results.of(experiment=NAME, share=share, stage="tune")
     tried = [record for record in tunes if record.data["name"] == name]
-    found = [arm for arm, records in arms.items() if not enclosed(records[0].head, tried)]
+    found = [
+        arm
+        for arm, records in arms.items()
+        if not all(enclosed(record.head, tried) for record in records)
+    ]
     if not found:
         return []
-    return [f"Rates that were not compared with all beside them: {'; '.join(found)}."]
+    return [f"Rates that were not all compared with those beside them: {'; '.join(found)}."]
+
+
+def _kept(records: Sequence[Record]) -> str:
+    """For how many seeds the start itself was better than what training made of it."""
+    kept = sum(not record.head.epochs for record in records)
+    if not kept:
+        return ""
+    return _UNTRAINED + f" for {kept} of {len(records)}" * (kept < len(records)) + ")"

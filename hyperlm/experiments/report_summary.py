@@ -179,7 +179,8 @@ def _path(records: Sequence[Record]) -> str:
     if not records:
         return "-"
     kind, first = _kind(records), records[0]
-    if isinstance(first.run, HeadRun) and not first.run.epochs:  # no spread where nothing is drawn
+    untrained = all(isinstance(r.run, HeadRun) and not r.run.epochs for r in records)
+    if untrained:  # no spread where nothing is drawn
         return f"{spread(interval([first], kind, 'test'), kind)} untrained"
     return spread(interval(records, kind, "test"), kind)
 
