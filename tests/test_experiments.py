@@ -1,6 +1,7 @@
 """Experiments: figures stand for texts, results survive a kill, the command goes on and reports."""
 
 import json
+import lzma
 from dataclasses import replace
 
 import numpy as np
@@ -112,6 +113,32 @@ def test_a_file_of_something_else_is_refused(tmp_path):
         ResultsFile(path)
     with pytest.raises(OutputError, match="no folder"):
         ResultsFile(tmp_path / "missing" / "results.jsonl")
+
+
+def test_published_results_are_read_and_not_added_to(tmp_path):
+    published = tmp_path / "records"
+    published.mkdir()
+    plain = ResultsFile(published / "a.jsonl")
+    plain.append([record(0), record(1)])
+    packed = published / "b.jsonl.xz"
+    more = ResultsFile(tmp_path / "b.jsonl")
+    more.append([record(1), record(2)])
+    packed.write_bytes(lzma.compress(more.path.read_bytes()))
+    (published / "README.md").write_text("no results")
+    read = ResultsFile(published)
+    assert [r.to_json() for r in read.records] == [record(seed).to_json() for seed in range(3)]
+    assert len(ResultsFile(packed)) == 2
+    report.write_report(read, tmp_path / "results.md")
+    for path in (packed, published):
+        with pytest.raises(OutputError, match="read, not added to"):
+            ResultsFile(path).append([record(3)])
+        arguments = ["experiment", "starts", "--data", "demo", "-o", str(path)]
+        done = CliRunner().invoke(app, arguments)
+        assert done.exit_code == 1
+        assert "unpack this one" in done.stderr  # before anything is trained
+    packed.write_bytes(packed.read_bytes()[:-20])
+    with pytest.raises(DataError, match="b.jsonl.xz: cannot be unpacked"):
+        ResultsFile(published)
 
 
 # -- the whole way ------------------------------------------------------------------------------

@@ -36,7 +36,12 @@ def experiment(
     ] = "dbpedia",
     output: Annotated[
         Path,
-        typer.Option("--output", "-o", help="Results file: runs are added, none is made twice."),
+        typer.Option(
+            "--output",
+            "-o",
+            help="Results file: runs are added, none is made twice. report also reads one that "
+            "was packed (.jsonl.xz), or a folder of them.",
+        ),
     ] = Path("results.jsonl"),
     seeds: Annotated[int, typer.Option(help="Runs of each arm.", min=1)] = 5,
     dims: Annotated[
@@ -137,6 +142,7 @@ def _run(
         raise OptionError("--data names no data set.")
     module = importlib.import_module(f"hyperlm.experiments.{name.replace('-', '_')}")
     settings |= _changed(module.run, name, changes)
+    results.append([])  # what cannot be written to is refused before anything is trained
     for source in sources:
         data = FrozenData(source, **features)
         told = module.run(data, results, progress=features["progress"], **settings)

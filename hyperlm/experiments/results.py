@@ -1,5 +1,8 @@
 """The results file: one JSON line per run, written and synced as the run ends, never rewritten.
 
+Packed (``.jsonl.xz``), or as a folder of results files, packed or not, results can be read but not
+added to: so they are published, and so a report reads them.
+
 A line that was torn by a kill or a full disk is the last one: it is left out when the file is read,
 and cut off before the next line is appended. Anything else that cannot be read is an error. Of
 equal runs made for the same purpose the first counts.
@@ -7,8 +10,9 @@ equal runs made for the same purpose the first counts.
 
 import fcntl
 import json
+import lzma
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +21,9 @@ from hyperlm.errors import DataError, OutputError
 from hyperlm.experiments.settings import HeadRun
 from hyperlm.experiments.trials import Trial
 
-__all__ = ["Record", "ResultsFile"]
+__all__ = ["PACKED", "Record", "ResultsFile"]
+
+PACKED = ".xz"
 
 
 @dataclass(frozen=True)
@@ -71,7 +77,7 @@ class ResultsFile:
     """Records on disk and in memory.
 
     Args:
-        path: the file; absent is empty.
+        path: the file; absent is empty. Or a folder: all ``*.jsonl`` and ``*.jsonl.xz`` in it.
     Raises:
         DataError: a line other than the last cannot be read.
         OutputError: the folder is missing or the file cannot be opened.
@@ -115,7 +121,16 @@ class ResultsFile:
         return [r for r in self.records if labels.items() <= r.labels.items()]
 
     def append(self, records: Sequence[Record]) -> None:
-        """Write records behind what is there; on disk once this returns."""
+        """Write records behind what is there; on disk once this returns.
+
+        Raises:
+            OutputError: it cannot be written, or is packed or a folder.
+        """
+        if self.path.is_dir() or self.path.suffix == PACKED:
+            raise OutputError(
+                f"{self.path}: published results are read, not added to. Name a file for new runs "
+                "with --output, or unpack this one with 'xz -dk' and name what it leaves."
+            )
         text = "".join(_line(record.to_json()) + "\n" for record in records)
         try:
             with self.path.open("a+b") as file:
@@ -141,30 +156,40 @@ class ResultsFile:
         self.records.append(record)
         self._at.setdefault((_line(record.data), record.run.key()), []).append(record)
 
-    def _read(self) -> list[Record]:
+    def _read(self) -> Iterator[Record]:
+        if not self.path.is_dir():
+            yield from _records(self.path)
+            return
+        for file in sorted(self.path.iterdir()):
+            if file.name.endswith((".jsonl", ".jsonl" + PACKED)):
+                yield from _records(file)
+
+
+def _records(path: Path) -> Iterator[Record]:
+    *lines, _ = _bytes(path).split(b"\n")  # what follows the last line end was torn off, or empty
+    for number, line in enumerate(lines, start=1):
         try:
-            raw = self.path.read_bytes()
-        except FileNotFoundError:
-            return []
-        except OSError as error:
-            raise OutputError(
-                f"{self.path}: cannot be read ({error.strerror or error})."
+            record = Record.from_json(json.loads(line))
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            if isinstance(error, DataError):
+                raise
+            raise DataError(
+                f"{path}, line {number}: not a record of a run ({error}). Name a results "
+                "file that 'hyperlm experiment' wrote, or take the line out."
             ) from error
-        *lines, last = raw.split(b"\n")
-        records = []
-        # What follows the last line end was torn off, unless it is empty.
-        for number, line in enumerate(lines, start=1):
-            try:
-                records.append(Record.from_json(json.loads(line)))
-            except (ValueError, KeyError, TypeError, AttributeError) as error:
-                if isinstance(error, DataError):
-                    raise
-                raise DataError(
-                    f"{self.path}, line {number}: not a record of a run ({error}). Name a results "
-                    "file that 'hyperlm experiment' wrote, or take the line out."
-                ) from error
-        del last
-        return records
+        yield record
+
+
+def _bytes(path: Path) -> bytes:
+    try:
+        raw = path.read_bytes()
+        return lzma.decompress(raw) if path.suffix == PACKED else raw
+    except FileNotFoundError:
+        return b""
+    except lzma.LZMAError as error:
+        raise DataError(f"{path}: cannot be unpacked ({error}). Fetch or pack it again.") from error
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be read ({error.strerror or error}).") from error
 
 
 def _cut_torn(file: Any) -> None:
