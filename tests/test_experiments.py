@@ -339,3 +339,15 @@ def test_a_start_from_texts_may_be_left_as_it_is(data, tmp_path, monkeypatch):
     text = (tmp_path / "results.md").read_text(encoding="utf-8")
     assert "| texts (untrained) |" in text
     assert "not all compared with" not in text  # nothing is beside a head that stays as it is
+
+
+def test_the_report_tells_how_many_seeds_stayed_untrained(tmp_path):
+    results = ResultsFile(tmp_path / "results.jsonl")
+    for seed in range(2):
+        one = record(seed, arm="texts", experiment="starts", share=1.0)
+        run = replace(one.run, init="texts", epochs=20 * seed)
+        results.append([replace(one, run=run, labels=one.labels | {"arm": "texts"})])
+    report.write_report(results, tmp_path / "results.md")
+    text = (tmp_path / "results.md").read_text(encoding="utf-8")
+    assert "| texts (untrained for 1 of 2) |" in text
+    assert "for all seeds or for as many as it says" in text

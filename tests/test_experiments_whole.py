@@ -94,7 +94,7 @@ def test_a_trial_measures_the_model_it_trained(data, answer):
 def test_the_command_runs_arms_and_the_report_repeats_it(data, demo_like, tmp_path):
     path = tmp_path / "results.jsonl"
     told = ["--set", "layers=1,2,3", "--set", "rank=2", "--set", "epochs=1", "--set", "texts=16"]
-    told += ["--set", "words=6", "--set", "answered=10", "--set", "arms=flat,points"]
+    told += ["--set", "words=6", "--set", "answered=10", "--arm", "flat", "--arm", "points"]
     common = ["experiment", "answers", "--data", str(demo_like), "--backbone", data.backbone]
     command = [*common, "--max-length", "24", "--seeds", "2", "-o", str(path), *told]
     done = CliRunner().invoke(app, command)
@@ -115,15 +115,24 @@ def test_settings_an_experiment_does_not_have_are_refused(tmp_path):
         ("colour=red", "layers=20,25,30"),
         ("texts=many", "whole number"),
         ("rate=fast", "is a number"),
-        ("arms=voice", "flat, hdlm, points, joined"),
     ):
         command = ["experiment", "answers", "--data", "demo", "-o", str(tmp_path / "r.jsonl")]
         done = CliRunner().invoke(app, [*command, "--set", given])
         assert done.exit_code == 1
         assert message in done.output
-    assert not (tmp_path / "r.jsonl").exists()
+    for name, arm, message in (
+        ("answers", "voice", "flat; hdlm; points; joined"),
+        ("compare-geometries", "linear, names", "poincare; lorentz; euclidean; linear"),
+        ("starts", "nowhere", "choose from random; tree"),
+        ("ablate", "poincare", "--arm: ablate runs all of its arms"),
+    ):
+        command = ["experiment", name, "--data", "demo", "-o", str(tmp_path / "r.jsonl")]
+        done = CliRunner().invoke(app, [*command, "--arm", arm])
+        assert done.exit_code == 1
+        assert message in " ".join(done.output.split())
+    assert not (tmp_path / "r.jsonl").read_text()
 
 
 def test_unknown_arms_are_an_option_error(data, tmp_path):
     with pytest.raises(OptionError, match="choose from flat"):
-        answers.run(data, ResultsFile(tmp_path / "r.jsonl"), arms="flat,loud")
+        answers.run(data, ResultsFile(tmp_path / "r.jsonl"), arms=("flat", "loud"))

@@ -50,6 +50,12 @@ def experiment(
             help="Dimensions, with commas.  [default: the experiment's own]", metavar="D,D"
         ),
     ] = None,
+    arm: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Only this arm; may be given several times.  [default: all]", metavar="NAME"
+        ),
+    ] = None,
     change: Annotated[
         list[str] | None,
         typer.Option(
@@ -107,6 +113,7 @@ def experiment(
             },
             {"seeds": seeds, **({"dims": _numbers(dims)} if dims else {})},
             change or [],
+            arm or [],
         )
     made = results.records[before:]
     if json:
@@ -133,6 +140,7 @@ def _run(
     features: dict[str, Any],
     settings: dict[str, Any],
     changes: Sequence[str],
+    arms: Sequence[str],
 ) -> None:
     import importlib
 
@@ -142,6 +150,10 @@ def _run(
         raise OptionError("--data names no data set.")
     module = importlib.import_module(f"hyperlm.experiments.{name.replace('-', '_')}")
     settings |= _changed(module.run, name, changes)
+    if arms:
+        if "arms" not in inspect.signature(module.run).parameters:
+            raise OptionError(f"--arm: {name} runs all of its arms.")
+        settings["arms"] = arms
     results.append([])  # what cannot be written to is refused before anything is trained
     for source in sources:
         data = FrozenData(source, **features)

@@ -6,10 +6,10 @@ condition the levels below. LoRA on the backbone, the same for all. Command:
 ``hyperlm experiment answers``.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from hyperlm.errors import OptionError
+from hyperlm.experiments.arms import named
 from hyperlm.experiments.features import FrozenData
 from hyperlm.experiments.results import Record, ResultsFile
 from hyperlm.experiments.trials import Trial, run_trials
@@ -33,7 +33,7 @@ def run(
     results: ResultsFile,
     *,
     seeds: int = 3,
-    arms: str = ",".join(ARMS),
+    arms: Sequence[str] | None = None,
     layers: str = "20,25,30",
     rank: int = 16,
     rate: float = 1e-3,
@@ -48,7 +48,7 @@ def run(
     """Train what is missing in the results file.
 
     Args:
-        arms: names from :data:`ARMS`, with commas.
+        arms: of :data:`ARMS`; all by default.
         layers: of the levels, for every arm but ``flat``, which says all at the last of them.
         rank, rate: of the LoRA adapters; the rate is that of all arms.
         texts: training texts, drawn by the seed; 0 for all.
@@ -56,9 +56,7 @@ def run(
         answered: test texts, the same for all runs; 0 for all.
         scoring: of the arms in words: ``constrained``, or ``free`` for names among all tokens.
     """
-    names = arms.split(",")
-    if not set(names) <= set(ARMS):
-        raise OptionError(f"arms {arms!r}: choose from {', '.join(ARMS)}, with commas.")
+    names = named(arms, ARMS)
     for seed in range(seeds):  # seed by seed: a run that is stopped leaves every arm alike
         for arm in names:
             options = ARMS[arm] | {

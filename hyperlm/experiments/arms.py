@@ -12,6 +12,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from hyperlm.errors import OptionError
 from hyperlm.experiments.features import FrozenData
 from hyperlm.experiments.results import Record, ResultsFile
 from hyperlm.experiments.runner import Extra, run_all
@@ -28,6 +29,7 @@ __all__ = [
     "chosen",
     "enclosed",
     "grid",
+    "named",
     "tuned",
 ]
 
@@ -48,6 +50,19 @@ NODE_RATES: Mapping[str, tuple[float, ...]] = {
 }
 # From a start that answers already: of projections, and of nodes.
 NEAR_RATES = (1e-4, 3e-4), (3e-3, 1e-2)
+
+
+def named(arms: Sequence[str] | None, known: Iterable[str]) -> list[str]:
+    """The arms to run: those of the names, or all.
+
+    Raises:
+        OptionError: a name that is none of ``known``.
+    """
+    there = list(known)
+    for arm in arms or ():
+        if arm not in there:
+            raise OptionError(f"arm {arm!r} is unknown; choose from {'; '.join(there)}.")
+    return list(arms or there)
 
 
 def grid(arm: HeadRun) -> list[HeadRun]:

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from hyperlm import decoding
 from hyperlm.calibration import fit_temperature, path_nll
-from hyperlm.experiments.arms import GEOMETRIES, chosen, tuned
+from hyperlm.experiments.arms import GEOMETRIES, chosen, named, tuned
 from hyperlm.experiments.conformal import check_coverage
 from hyperlm.experiments.features import FrozenData, Split
 from hyperlm.experiments.results import Record, ResultsFile
@@ -41,12 +41,12 @@ def run(
     *,
     seeds: int = 5,
     dims: Sequence[int] = (64,),
-    arms: Sequence[str] = ARMS,
+    arms: Sequence[str] | None = None,
     progress: bool = False,
 ) -> None:
     """Train what is missing in the results file."""
     for dim in dims:
-        for arm in arms:
+        for arm in named(arms, ARMS):
             tuned(
                 replace(GEOMETRIES[arm], dim=dim),
                 data,

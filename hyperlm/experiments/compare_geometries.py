@@ -13,7 +13,7 @@ from typing import Any
 
 from hyperlm.errors import OptionError
 from hyperlm.experiments import compare_tuned
-from hyperlm.experiments.arms import GEOMETRIES, chosen, tuned
+from hyperlm.experiments.arms import GEOMETRIES, chosen, named, tuned
 from hyperlm.experiments.features import FrozenData
 from hyperlm.experiments.quantities import Quantity, difference
 from hyperlm.experiments.results import Record, ResultsFile
@@ -43,11 +43,12 @@ def run(
     Args:
         seeds: of each arm and dimension, 0, 1, ...; each tunes its learning rates for itself.
         dims: :data:`DIMS` by default, or 64 alone for whole models.
+        arms: of ``GEOMETRIES``, or for whole models of ``compare_tuned.ARMS``; all by default.
         trained: ``head``, on frozen features, or ``model``, the backbone with it.
         rates, paces: of the backbone and of the head, for whole models.
         settings: of :class:`~.settings.HeadRun`, for every arm; heads alone have them.
     Raises:
-        OptionError: another ``trained``.
+        OptionError: another ``trained``, an unknown arm.
     """
     if trained not in ("head", "model"):
         raise OptionError(f"--set trained={trained}: choose head or model.")
@@ -57,14 +58,14 @@ def run(
             results,
             seeds=seeds,
             dims=dims or (64,),
-            arms=arms or tuple(compare_tuned.ARMS),
+            arms=named(arms, compare_tuned.ARMS),
             rates=rates,
             paces=paces,
             progress=progress,
         )
         return
     for dim in dims or DIMS:
-        for arm in arms or GEOMETRIES:
+        for arm in named(arms, GEOMETRIES):
             # One space has one tuning: that of the ball, which the hyperboloid would only repeat.
             same = arm == "lorentz"
             like = replace(GEOMETRIES["poincare"], dim=dim, **settings)

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from hyperlm.errors import OptionError
+from hyperlm.experiments.arms import named
 from hyperlm.experiments.features import FrozenData
 from hyperlm.experiments.few_shot_bench import Bench
 from hyperlm.experiments.results import Record, ResultsFile
@@ -99,7 +100,7 @@ def run(
     seeds: int = 5,
     dims: Sequence[int] = (256,),
     shots: str = SHOTS,
-    arms: Sequence[str] = tuple(ARMS),
+    arms: Sequence[str] | None = None,
     progress: bool = False,
 ) -> None:
     """Train what is missing in the results file.
@@ -114,8 +115,7 @@ def run(
     """
     if len(dims) != 1:
         raise OptionError(f"--dims {','.join(map(str, dims))}: few-shot runs at one dimension.")
-    if set(arms) - set(ARMS):
-        raise OptionError(f"arms {', '.join(arms)}: choose from {', '.join(ARMS)}.")
+    arms = named(arms, ARMS)
     counts = _numbers(shots)
     bench = Bench(data, dims[0], progress)
     if ZERO in arms:

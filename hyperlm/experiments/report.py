@@ -67,7 +67,7 @@ def write_report(results: ResultsFile, path: Path) -> None:
     temporary = path.with_name(f".{path.name}.part")
     try:
         images.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(_document(results, images), encoding="utf-8")
+        temporary.write_text(_document(results, path, images), encoding="utf-8")
         temporary.replace(path)
     except OSError as error:
         with contextlib.suppress(OSError):
@@ -78,8 +78,10 @@ def write_report(results: ResultsFile, path: Path) -> None:
         ) from error
 
 
-def _document(results: ResultsFile, images: Path) -> str:
-    parts = ["# Results", _HOW.replace("\n", " "), _provenance(results.records)]
+def _document(results: ResultsFile, path: Path, images: Path) -> str:
+    command = f"hyperlm experiment report --output {results.path} --document {path}"
+    made = f"{_provenance(results.records)} Made by `{command}`."
+    parts = ["# Results", _HOW.replace("\n", " "), made]
     for section in _SECTIONS:
         parts += section(results, images)
     if SETS & {record.data["name"] for record in results.records}:
@@ -100,5 +102,5 @@ def _provenance(records: Sequence[Record]) -> str:
     when = days[0] if len(days) == 1 else f"{days[0]} to {days[-1]}"
     return (
         f"{len(trained)} runs, {seconds / 60:.0f} minutes of processor time, {when}, on "
-        f"{'; '.join(machines)}. Made by `hyperlm experiment report`."
+        f"{'; '.join(machines)}."
     )

@@ -9,7 +9,7 @@ starts``.
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from hyperlm.experiments.arms import chosen, tuned
+from hyperlm.experiments.arms import chosen, named, tuned
 from hyperlm.experiments.features import FrozenData
 from hyperlm.experiments.results import Record, ResultsFile
 from hyperlm.experiments.settings import HeadRun
@@ -39,15 +39,16 @@ def run(
     *,
     seeds: int = 5,
     dims: Sequence[int] = (64,),
+    arms: Sequence[str] | None = None,
     shares: Sequence[float] = SHARES,
     progress: bool = False,
 ) -> None:
     """Train what is missing in the results file."""
     for dim in dims:
         for share in shares:
-            for name, start in STARTS.items():
+            for name in named(arms, STARTS):
                 tuned(
-                    replace(start, dim=dim, train_share=share),
+                    replace(STARTS[name], dim=dim, train_share=share),
                     data,
                     results,
                     seeds=range(seeds),
