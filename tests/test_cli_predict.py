@@ -8,9 +8,11 @@ from typing import Any
 import pyarrow.parquet
 import pytest
 from cli_words import Command
+from typer.testing import CliRunner
 
 import hyperlm
 from hyperlm import classifier as classifier_module
+from hyperlm.cli import app
 from hyperlm.data import FORMATS, read_rows, write_rows
 
 pytest_plugins = ["cli_fixtures"]
@@ -182,3 +184,13 @@ def test_predict_compressed_input_is_the_plain_one(
     words = ["-i", tmp_path / "in.csv.gz", "-o", tmp_path / "out.jsonl", "--text-column", "body"]
     assert command("predict", command_run, *words).exit_code == 0
     assert len(list(read_rows(tmp_path / "out.jsonl"))) == 1
+
+
+def test_texts_come_from_standard_input(command_run: Path) -> None:
+    words = ["predict", str(command_run), "--text", "-", "--json"]
+    result = CliRunner().invoke(app, words, input="owl0 animal0\nfish1 bird2\n")
+    assert result.exit_code == 0, result.stderr
+    assert [answer["text"] for answer in json.loads(result.stdout)] == [
+        "owl0 animal0",
+        "fish1 bird2",
+    ]

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from hyperlm import __version__
+from hyperlm.cli.calibrate import calibrate
 from hyperlm.cli.embed import embed
 from hyperlm.cli.errors import Commands
 from hyperlm.cli.evaluate import evaluate
@@ -33,7 +34,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (train, evaluate, predict, generate, visualize, serve, info, experiment, embed):
+for command in (
+    train, evaluate, predict, calibrate, generate, visualize, serve, info, experiment, embed,
+):  # fmt: skip
     app.command()(command)
 
 

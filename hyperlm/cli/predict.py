@@ -3,6 +3,7 @@
 import functools
 import itertools
 import os
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,7 +25,11 @@ _SEPARATOR = " > "
 def predict(
     run: Annotated[str, typer.Argument(help="Folder of a run, or a hub id.", metavar="RUN")],
     text: Annotated[
-        list[str] | None, typer.Option(help="A text; may be given several times.", metavar="TEXT")
+        list[str] | None,
+        typer.Option(
+            help="A text; may be given several times; - reads one a line from standard input.",
+            metavar="TEXT",
+        ),
     ] = None,
     input: Annotated[
         Path | None,
@@ -91,8 +96,9 @@ def predict(
 
             show_json(document)
         return
-    answers = model.predict(text or [], top_k=top_k, threshold=threshold)
-    _show(text or [], answers, model, json, thresholded=threshold is not None)
+    texts = sys.stdin.read().splitlines() if text == ["-"] else text or []
+    answers = model.predict(texts, top_k=top_k, threshold=threshold)
+    _show(texts, answers, model, json, thresholded=threshold is not None)
 
 
 def answer_columns(

@@ -1,0 +1,94 @@
+"""``hyperlm calibrate``: labelled texts of today in, probabilities that hold for them out."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from hyperlm.cli.columns import listed
+from hyperlm.cli.errors import Debug, say
+from hyperlm.errors import OptionError
+
+__all__ = ["calibrate"]
+
+
+def calibrate(
+    run: Annotated[str, typer.Argument(help="Folder of a run.", metavar="RUN")],
+    data: Annotated[
+        str,
+        typer.Option(
+            help="Labelled texts that the model was not trained on, a few hundred at best: a file, "
+            "folder, named set or hub id.",
+            metavar="NAME|PATH",
+        ),
+    ],
+    split: Annotated[
+        str, typer.Option(help="Of a data set with splits; a single file is taken whole.")
+    ] = "val",
+    text_column: Annotated[
+        str | None, typer.Option(help="Column with the text.", metavar="NAME")
+    ] = None,
+    label_columns: Annotated[
+        str | None, typer.Option(help="Label columns, coarse to fine.", metavar="A,B,C")
+    ] = None,
+    path_separator: Annotated[
+        str | None, typer.Option(help="Between the names in a column of whole paths.")
+    ] = None,
+    batch_size: Annotated[int, typer.Option(help="Texts a forward pass.", min=1)] = 64,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+    debug: Debug = False,
+) -> None:
+    """Fit the probabilities of a trained model to other texts; its answers stay as they are.
+
+    One number in the run's config.json changes. Training has fitted it to the val texts; where the
+    texts of every day differ from those, fit it again.
+    """
+    from json import loads
+
+    from hyperlm.classifier import load
+    from hyperlm.classifier_text import TextClassifier
+    from hyperlm.cli.output import show_json
+    from hyperlm.progress import quiet_libraries
+    from hyperlm.run_texts import texts_of_run
+    from hyperlm.runfolder import write_json
+
+    config = Path(run) / "config.json"
+    if not config.is_file():
+        raise OptionError(
+            f"{run}: there is no {config.name} in this folder to keep the fit in. Name the folder "
+            "of a finished run; a model of the hub has to be downloaded first."
+        )
+    quiet_libraries()
+    model = load(run, batch_size=batch_size)
+    if isinstance(model, TextClassifier):
+        raise OptionError(
+            f"{run} answers in words, whose probabilities have no temperature to fit. Models that "
+            "answer as points (--answer points, joined) have one."
+        )
+    columns = {
+        "text_column": text_column,
+        "label_columns": listed(label_columns),
+        "path_separator": path_separator,
+    }
+    columns = {name: value for name, value in columns.items() if value is not None}
+    texts = texts_of_run(
+        run, model.taxonomy, data=data, split=split, note=lambda line: say(f"Note: {line}"),
+        columns=columns,
+    )  # fmt: skip
+    before = model.temperature, model.evaluate(texts)["ece"]
+    after = model.calibrate(texts), model.evaluate(texts)["ece"]
+    write_json(config, loads(config.read_text("utf-8")) | {"path_temperature": after[0]})
+    names = ("temperature", "ece")
+    document = {
+        "n": len(texts),
+        "before": dict(zip(names, before, strict=True)),
+        "after": dict(zip(names, after, strict=True)),
+    }
+    if json:
+        show_json(document)
+        return
+    typer.echo(
+        f"Fitted to {len(texts):,} texts: temperature {before[0]:.2f} to {after[0]:.2f}; "
+        f"calibration error on them {before[1]:.3f} to {after[1]:.3f}."
+    )
+    typer.echo(f"Kept in {config}; metrics.json and the model card say what training measured.")

@@ -1,0 +1,60 @@
+"""``hyperlm calibrate``: one number of a run changes, no answer does."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from cli_words import Command
+
+import hyperlm
+from hyperlm.data import read_labelled
+
+pytest_plugins = ["cli_fixtures"]
+
+
+@pytest.fixture
+def run(command_run: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(command_run, tmp_path / "run"))
+
+
+def test_the_temperature_is_that_of_the_library_and_answers_stay(
+    command: Command, run: Path, demo_like: Path
+) -> None:
+    before = hyperlm.load(run)
+    texts = read_labelled(demo_like / "test.csv", taxonomy=before.taxonomy)
+    answers = [answer.path for answer in before.predict(texts.texts)]
+    old, measured = before.temperature, before.evaluate(texts)["ece"]
+    result = command("calibrate", run, "--data", demo_like / "test.csv", "--json")
+    assert result.exit_code == 0, result.stderr
+    document = json.loads(result.stdout)
+    assert document["n"] == 32
+    assert document["before"] == {"temperature": old, "ece": measured}
+    after = hyperlm.load(run)
+    assert after.temperature == document["after"]["temperature"] == before.calibrate(texts) != old
+    assert [answer.path for answer in after.predict(texts.texts)] == answers
+    assert after.evaluate(texts)["ece"] == document["after"]["ece"]
+    assert not list(run.glob(".*"))
+
+
+def test_it_changes_nothing_else_in_the_folder(
+    command: Command, run: Path, demo_like: Path
+) -> None:
+    def contents() -> dict[str, bytes]:
+        files = sorted(path for path in run.rglob("*") if path.is_file())
+        return {str(path): path.read_bytes() for path in files}
+
+    before = contents()
+    result = command("calibrate", run, "--data", demo_like, "--split", "test")
+    assert "Fitted to 32 texts: temperature" in result.stdout
+    after = contents()
+    assert {path for path in before if before[path] != after[path]} == {str(run / "config.json")}
+    configs = (json.loads(some[str(run / "config.json")]) for some in (before, after))
+    old, new = configs
+    assert {key for key in old | new if old.get(key) != new.get(key)} == {"path_temperature"}
+
+
+def test_what_is_no_run_folder_is_refused(command: Command, tmp_path: Path) -> None:
+    result = command("calibrate", tmp_path, "--data", "demo")
+    assert result.exit_code == 1
+    assert "no config.json" in result.stderr
