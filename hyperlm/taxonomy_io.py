@@ -2,7 +2,8 @@
 
 ==========================  ====================================================================
 ``.json``                   ``Taxonomy.to_dict``; holds every taxonomy
-``.csv``, ``.tsv``          edge list; a header names the columns ``child`` and ``parent``
+``.csv``, ``.tsv``          edge list; a header names the columns ``child`` and ``parent``; with
+                            semicolons where the header has them and no comma
 ``.taxonomy``               edge list; a parent, then its children, on every line, with tabs
 ``.yaml``, ``.yml``         nested mappings of names; trees only
 ==========================  ====================================================================
@@ -51,7 +52,11 @@ def read(path: str | PathLike[str]) -> Taxonomy:
             case ".taxonomy":
                 return read_families(text, name=stem)
             case _:
-                return read_csv(text, _DELIMITERS[suffix], name=stem)
+                header, _, _ = text.partition("\n")
+                # As Excel writes it in much of Europe; tables of texts are read alike.
+                semicolons = suffix == ".csv" and ";" in header and "," not in header
+                delimiter = ";" if semicolons else _DELIMITERS[suffix]
+                return read_csv(text, delimiter, name=stem)
     except TaxonomyError as error:
         raise TaxonomyError(f"{path}: {error}") from error
 

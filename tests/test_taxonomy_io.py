@@ -183,6 +183,14 @@ def test_taxonomy_lines_may_come_in_any_order_and_repeat_a_parent(tmp_path):
     assert t.names == ("B", "A", "A1", "A2")
 
 
+def test_a_csv_with_semicolons_is_read_as_excel_writes_it(tmp_path):
+    rows = "child;parent\r\nA;Root\r\nB, or not;A\r\nC;Root\r\n"
+    t = read(tmp_path, "t.csv", "\ufeff" + rows)
+    assert [t.path(node) for node in range(len(t))] == [("A",), ("C",), ("A", "B, or not")]
+    commas = read(tmp_path, "u.csv", 'child,parent\n"a;b",Root\n')
+    assert commas.name(0) == "a;b"
+
+
 def test_edge_list_columns_are_found_by_name(tmp_path):
     text = "Parent,weight, child\nRoot,1,A\nRoot,1,B\n\nA,2,A1\n,3,Root\n"
     t = read(tmp_path, "t.csv", "\ufeff" + text)
