@@ -15,7 +15,7 @@ from hyperlm.options import TrainingOptions
 from hyperlm.runfolder import RECORD, read_record
 from hyperlm.taxonomy import Taxonomy
 
-__all__ = ["texts_of_run", "trained_on"]
+__all__ = ["is_file_of", "texts_of_run", "trained_on"]
 
 
 def texts_of_run(
@@ -43,7 +43,7 @@ def texts_of_run(
     """
     columns = dict(columns or {})
     options, source = trained_on(run)
-    if data is not None and (columns or not _same_table(data, source)):
+    if data is not None and (columns or not is_file_of(data, source, "all")):
         usual = source.get("columns")
         return read_labelled(
             data,
@@ -109,9 +109,9 @@ def trained_on(run: str | Path) -> tuple[TrainingOptions | None, dict[str, Any]]
     return TrainingOptions.from_json(record["options"], path=Path(run) / RECORD), record["data"]
 
 
-def _same_table(data: str | Path, source: dict[str, Any]) -> bool:
-    """Whether ``data`` is the single table that a run's splits were cut from."""
-    known = source.get("files", {}).get("all", {}).get("sha256")
+def is_file_of(data: str | Path, source: dict[str, Any], split: str) -> bool:
+    """Whether ``data`` is the file that a run had for ``split``; ``all``: that it was cut from."""
+    known = source.get("files", {}).get(split, {}).get("sha256")
     path = Path(data)
     if known is None or not path.is_file():
         return False

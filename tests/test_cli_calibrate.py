@@ -58,3 +58,27 @@ def test_what_is_no_run_folder_is_refused(command: Command, tmp_path: Path) -> N
     result = command("calibrate", tmp_path, "--data", "demo")
     assert result.exit_code == 1
     assert "no config.json" in result.stderr
+
+
+def test_texts_that_the_model_has_learnt_are_refused(
+    command: Command, run: Path, demo_like: Path
+) -> None:
+    before = (run / "config.json").read_bytes()
+    for words in (["--data", demo_like / "train.csv"], ["--data", demo_like, "--split", "train"]):
+        result = command("calibrate", run, *words)
+        assert result.exit_code == 1
+        assert "that the model has learnt" in result.stderr
+    assert (run / "config.json").read_bytes() == before
+
+
+def test_a_table_that_was_divided_gives_its_val_texts(
+    command: Command, train_words: list[str], demo_like: Path, tmp_path: Path
+) -> None:
+    table = shutil.copy(demo_like / "train.csv", tmp_path / "mine.csv")
+    words = ["--data", str(table), *train_words[2:], "--epochs", "1"]
+    assert command("train", *words, "--output", tmp_path / "run").exit_code == 0
+    result = command("calibrate", tmp_path / "run", "--data", table, "--json")
+    assert result.exit_code == 0, result.stderr
+    assert json.loads(result.stdout)["n"] < 30  # a tenth of 128, at least one a label
+    result = command("calibrate", tmp_path / "run", "--data", table, "--text-column", "text")
+    assert "that the model has learnt" in result.stderr

@@ -188,9 +188,11 @@ def test_predict_compressed_input_is_the_plain_one(
 
 def test_texts_come_from_standard_input(command_run: Path) -> None:
     words = ["predict", str(command_run), "--text", "-", "--json"]
-    result = CliRunner().invoke(app, words, input="owl0 animal0\nfish1 bird2\n")
+    given = "\ufeffowl0 animal0\r\nfish1\u2028bird2\x0c\n\nlast"  # signs that end no line
+    result = CliRunner().invoke(app, words, input=given)
     assert result.exit_code == 0, result.stderr
-    assert [answer["text"] for answer in json.loads(result.stdout)] == [
-        "owl0 animal0",
-        "fish1 bird2",
-    ]
+    said = [answer["text"] for answer in json.loads(result.stdout)]
+    assert said == ["owl0 animal0", "fish1\u2028bird2\x0c", "", "last"]
+    result = CliRunner().invoke(app, words, input=b"caf\xe9\n")
+    assert result.exit_code == 1
+    assert "standard input: byte 3 is not UTF-8" in result.stderr

@@ -124,13 +124,15 @@ def test_settings_an_experiment_does_not_have_are_refused(tmp_path):
         ("answers", "voice", "flat; hdlm; points; joined"),
         ("compare-geometries", "linear, names", "poincare; lorentz; euclidean; linear"),
         ("starts", "nowhere", "choose from random; tree"),
-        ("ablate", "poincare", "--arm: ablate runs all of its arms"),
+        ("ablate", "poincare", "--arm: ablate has no arms to choose from."),
+        ("peers", "tfidf", "name its systems with --set systems=A,B"),
+        ("report", "poincare", "a report tells of all"),
     ):
         command = ["experiment", name, "--data", "demo", "-o", str(tmp_path / "r.jsonl")]
         done = CliRunner().invoke(app, [*command, "--arm", arm])
         assert done.exit_code == 1
         assert message in " ".join(done.output.split())
-    assert not (tmp_path / "r.jsonl").read_text()
+    assert not (tmp_path / "r.jsonl").exists()
 
 
 def test_unknown_arms_are_an_option_error(data, tmp_path):

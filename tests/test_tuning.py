@@ -94,3 +94,13 @@ def test_the_report_tells_how_many_rates_were_enclosed(tmp_path):
     assert "poincare 4: 0.003, 0.1 (1) or 0.003, 1 (1);" in text
     assert "linear 4: 0.003, 0.03." in text
     assert pictures(tmp_path / "results.md") == {"compare-geometries"}
+
+
+def test_rates_that_other_seeds_tuned_are_told(tmp_path):
+    results = ResultsFile(tmp_path / "results.jsonl")
+    results.append([record(0), record(100, stage="tune")])
+    report.write_report(results, tmp_path / "results.md")
+    assert "rates that other seeds tuned" in (tmp_path / "results.md").read_text(encoding="utf-8")
+    results.append([record(0, stage="tune")])
+    report.write_report(results, tmp_path / "results.md")
+    assert "other seeds tuned" not in (tmp_path / "results.md").read_text(encoding="utf-8")

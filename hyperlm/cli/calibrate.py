@@ -1,5 +1,6 @@
 """``hyperlm calibrate``: labelled texts of today in, probabilities that hold for them out."""
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -7,7 +8,7 @@ import typer
 
 from hyperlm.cli.columns import listed
 from hyperlm.cli.errors import Debug, say
-from hyperlm.errors import OptionError
+from hyperlm.errors import OptionError, OutputError
 
 __all__ = ["calibrate"]
 
@@ -45,11 +46,12 @@ def calibrate(
     """
     from json import loads
 
+    from hyperlm.calibration import enough_rows
     from hyperlm.classifier import load
     from hyperlm.classifier_text import TextClassifier
     from hyperlm.cli.output import show_json
     from hyperlm.progress import quiet_libraries
-    from hyperlm.run_texts import texts_of_run
+    from hyperlm.run_texts import is_file_of, texts_of_run, trained_on
     from hyperlm.runfolder import write_json
 
     config = Path(run) / "config.json"
@@ -57,6 +59,16 @@ def calibrate(
         raise OptionError(
             f"{run}: there is no {config.name} in this folder to keep the fit in. Name the folder "
             "of a finished run; a model of the hub has to be downloaded first."
+        )
+    if not os.access(config.parent, os.W_OK):
+        raise OutputError(f"{run}: nothing can be written in this folder, which keeps the fit.")
+    source = trained_on(run)[1]
+    whole = is_file_of(data, source, "all") and (label_columns or text_column or path_separator)
+    if split == "train" or whole or is_file_of(data, source, "train"):
+        raise OptionError(
+            f"--data {data}: these are texts that the model has learnt, on which it is surer than "
+            "elsewhere. Name others; of the table that the run was cut from, --split val or test "
+            "without column options."
         )
     quiet_libraries()
     model = load(run, batch_size=batch_size)
@@ -75,6 +87,8 @@ def calibrate(
         run, model.taxonomy, data=data, split=split, note=lambda line: say(f"Note: {line}"),
         columns=columns,
     )  # fmt: skip
+    # What the fit makes do with; the errors are measured on the same texts.
+    texts = texts.take(enough_rows(len(texts), model.taxonomy))
     before = model.temperature, model.evaluate(texts)["ece"]
     after = model.calibrate(texts), model.evaluate(texts)["ece"]
     write_json(config, loads(config.read_text("utf-8")) | {"path_temperature": after[0]})

@@ -97,6 +97,8 @@ def experiment(
     results = ResultsFile(output)
     before = len(results)
     if name == "report":
+        if arm:
+            raise OptionError("--arm: a report tells of all that was measured.")
         from hyperlm.experiments.report import write_report
 
         write_report(results, document)
@@ -152,9 +154,10 @@ def _run(
     settings |= _changed(module.run, name, changes)
     if arms:
         if "arms" not in inspect.signature(module.run).parameters:
-            raise OptionError(f"--arm: {name} runs all of its arms.")
+            other = "; name its systems with --set systems=A,B" * (name == "peers")
+            raise OptionError(f"--arm: {name} has no arms to choose from{other}.")
         settings["arms"] = arms
-    results.append([])  # what cannot be written to is refused before anything is trained
+    results.check_open()  # before anything is trained
     for source in sources:
         data = FrozenData(source, **features)
         told = module.run(data, results, progress=features["progress"], **settings)

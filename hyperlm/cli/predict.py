@@ -96,9 +96,21 @@ def predict(
 
             show_json(document)
         return
-    texts = sys.stdin.read().splitlines() if text == ["-"] else text or []
+    texts = _lines() if text == ["-"] else text or []
     answers = model.predict(texts, top_k=top_k, threshold=threshold)
     _show(texts, answers, model, json, thresholded=threshold is not None)
+
+
+def _lines() -> list[str]:
+    """The lines of standard input; a line ends at its line feed and nowhere else."""
+    try:
+        lines = sys.stdin.buffer.read().decode("utf-8-sig").split("\n")
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"standard input: byte {error.start} is not UTF-8. Convert the texts, as with "
+            "'iconv -f latin1 -t utf-8'."
+        ) from error
+    return [line.removesuffix("\r") for line in (lines if lines[-1] else lines[:-1])]
 
 
 def answer_columns(

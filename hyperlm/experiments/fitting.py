@@ -1,8 +1,8 @@
 """Training heads on frozen features: many together, or one alone, with the same result.
 
 Enters: heads, pooled features ``(n, taps, D)`` and where the gold paths end. Leaves: the heads,
-trained. Every head has its own order of texts, its own dropout and its own learning rates, all
-from its own settings, so that what a run gives does not depend on the company it trained in.
+trained. Order of texts and dropout follow from a head's seed, learning rates are its own, so that
+what a run gives does not depend on the company it trained in.
 """
 
 from collections.abc import Iterator, Sequence

@@ -41,8 +41,9 @@ _SECTIONS: tuple[Callable[[ResultsFile, Path], list[str]], ...] = (
 _HOW = """Unless a section says otherwise, heads are trained on frozen features of the backbone,
 computed once; a run trains a head alone. Figures are on test unless it says val, after exact path
 decoding, in percent except tree distances; `±` is half the 95 % interval of the mean over seeds
-(Student's t). Learning rates are chosen on val, by every seed for itself, so that what tuning
-adds to the spread is in the intervals and in the tests.
+(Student's t). Where heads on frozen features are compared by geometry, start or calibration, every
+seed chooses its learning rates on val for itself, so that what tuning adds to the spread is in the
+intervals and in the tests; the texts are the same for all. Other sections say how they choose.
 *Severity* is the mean number of edges between a wrong answer and the right one; *raw cons.* the
 share of texts whose independent answers per level form a path, before decoding; *few* the accuracy
 on classes of at most 5 training texts. A verdict compares two arms by a paired t-test over seeds

@@ -126,11 +126,7 @@ class ResultsFile:
         Raises:
             OutputError: it cannot be written, or is packed or a folder.
         """
-        if self.path.is_dir() or self.path.suffix == PACKED:
-            raise OutputError(
-                f"{self.path}: published results are read, not added to. Name a file for new runs "
-                "with --output, or unpack this one with 'xz -dk' and name what it leaves."
-            )
+        self.check_open()
         text = "".join(_line(record.to_json()) + "\n" for record in records)
         try:
             with self.path.open("a+b") as file:
@@ -146,6 +142,14 @@ class ResultsFile:
             ) from error
         for record in records:
             self._remember(record)
+
+    def check_open(self) -> None:
+        """Refuse what is packed or a folder, to which nothing can be added."""
+        if self.path.is_dir() or self.path.suffix == PACKED:
+            raise OutputError(
+                f"{self.path}: published results are read, not added to. Name a file for new runs "
+                "with --output, or unpack this one with 'xz -dk' and name what it leaves."
+            )
 
     def _remember(self, record: Record) -> None:
         # Two commands that share a file may make the same run, which must not count as two seeds.
