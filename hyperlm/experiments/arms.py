@@ -3,7 +3,8 @@
 An arm changes one thing, the geometry or the start, and has learning rates of its own. Every seed
 tunes for itself: it is trained at a grid of rates, and the best path accuracy on val wins, once it
 has been compared with every pair of rates beside it. So the spread over seeds is that of the whole
-procedure, tuning included, on the same training and val texts. A head that starts from texts begins at smaller rates, and may also stay as it is.
+procedure, tuning included, on the same training and val texts. A head that starts from texts
+begins at smaller rates, and may also stay as it is.
 """
 
 import itertools
