@@ -22,6 +22,7 @@ PAIRS = (
     ("poincare", "euclidean"),
     ("euclidean", "linear"),
     ("poincare", "linear, names"),
+    ("euclidean", "linear, names"),
     ("linear, names", "linear"),
 )
 Arms = dict[tuple[str, int], list[Record]]
