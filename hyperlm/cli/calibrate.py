@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from hyperlm.cli.columns import listed
+from hyperlm.cli.columns import LabelColumns, PathSeparator, Split, TextColumn, listed
 from hyperlm.cli.errors import Debug, say
 from hyperlm.errors import OptionError, OutputError
 
@@ -23,18 +23,10 @@ def calibrate(
             metavar="NAME|PATH",
         ),
     ],
-    split: Annotated[
-        str, typer.Option(help="Of a data set with splits; a single file is taken whole.")
-    ] = "val",
-    text_column: Annotated[
-        str | None, typer.Option(help="Column with the text.", metavar="NAME")
-    ] = None,
-    label_columns: Annotated[
-        str | None, typer.Option(help="Label columns, coarse to fine.", metavar="A,B,C")
-    ] = None,
-    path_separator: Annotated[
-        str | None, typer.Option(help="Between the names in a column of whole paths.")
-    ] = None,
+    split: Split = "val",
+    text_column: TextColumn = None,
+    label_columns: LabelColumns = None,
+    path_separator: PathSeparator = None,
     batch_size: Annotated[int, typer.Option(help="Texts a forward pass.", min=1)] = 64,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
     debug: Debug = False,

@@ -1,6 +1,21 @@
 """Options that name the columns of a table."""
 
-__all__ = ["listed"]
+from typing import Annotated
+
+import typer
+
+__all__ = ["LabelColumns", "PathSeparator", "Split", "TextColumn", "listed"]
+
+Split = Annotated[
+    str, typer.Option(help="Of a data set with splits; a single file is taken whole.")
+]
+TextColumn = Annotated[str | None, typer.Option(help="Column with the text.", metavar="NAME")]
+LabelColumns = Annotated[
+    str | None, typer.Option(help="Label columns, coarse to fine.", metavar="A,B,C")
+]
+PathSeparator = Annotated[
+    str | None, typer.Option(help="Between the names in a column of whole paths.")
+]
 
 
 def listed(columns: str | None) -> tuple[str, ...] | None:

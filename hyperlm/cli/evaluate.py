@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hyperlm.cli.columns import listed
+from hyperlm.cli.columns import LabelColumns, PathSeparator, Split, TextColumn, listed
 from hyperlm.cli.errors import Debug, say
 from hyperlm.cli.mistakes import check_target, write_mistakes
 
@@ -27,15 +27,9 @@ def evaluate(
             metavar="NAME|PATH",
         ),
     ] = None,
-    split: Annotated[
-        str, typer.Option(help="Of a data set with splits; a single file is taken whole.")
-    ] = "test",
-    text_column: Annotated[
-        str | None, typer.Option(help="Column with the text.", metavar="NAME")
-    ] = None,
-    label_columns: Annotated[
-        str | None, typer.Option(help="Label columns, coarse to fine.", metavar="A,B,C")
-    ] = None,
+    split: Split = "test",
+    text_column: TextColumn = None,
+    label_columns: LabelColumns = None,
     reply_column: Annotated[
         str | None,
         typer.Option(
@@ -43,9 +37,7 @@ def evaluate(
             metavar="NAME",
         ),
     ] = None,
-    path_separator: Annotated[
-        str | None, typer.Option(help="Between the names in a column of whole paths.")
-    ] = None,
+    path_separator: PathSeparator = None,
     limit: Annotated[
         int | None,
         typer.Option(help="Measure on so many of the texts, drawn at random with --seed.", min=1),

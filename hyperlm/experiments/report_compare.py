@@ -7,12 +7,13 @@ from pathlib import Path
 
 from hyperlm.experiments.arms import HEAD_RATES, NODE_RATES, enclosed
 from hyperlm.experiments.compare_geometries import NAME, arms_of, question
-from hyperlm.experiments.markdown import figure, gathered, picture, signed, spread, table
+from hyperlm.experiments.markdown import BARS, figure, gathered, picture, signed, spread, table
 from hyperlm.experiments.quantities import Quantity, interval, known, seeds_of
 from hyperlm.experiments.results import Record, ResultsFile
 from hyperlm.experiments.statistics import BETTER, BETTER_HERE, NO_DIFFERENCE, Difference
 from hyperlm.experiments.trials import Trial
 from hyperlm.viz.curves import Panel, curves_figure
+from hyperlm.viz.intervals import Lines, intervals_figure
 from hyperlm.viz.save import save_figure
 
 __all__ = ["PAIRS", "Arms", "section", "verdicts", "widest"]
@@ -230,6 +231,15 @@ def _draw(arms: Arms, kinds: Sequence[Quantity], path: Path) -> None:
     shown = [kind for kind in kinds if kind.name in ("path", "raw cons.", "severity", "ECE")]
     # One curve would cover the other.
     hidden = {"poincare", "lorentz"} <= {arm for arm, _ in arms}
+    if len({dim for _, dim in arms}) == 1:  # no curve, but intervals one below the other
+        lines: dict[str, Lines] = {
+            kind.name: {
+                arm: interval(records, kind, "test").bar for (arm, _), records in arms.items()
+            }
+            for kind in shown
+        }
+        save_figure(intervals_figure(lines, x_label="percent; severity: edges", notes=[BARS]), path)
+        return
     panels = []
     for kind in shown:
         series: dict[str, list[tuple[float, float, float, float]]] = {}
