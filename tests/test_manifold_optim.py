@@ -139,6 +139,42 @@ def test_steps_carry_the_length_of_the_momentum(kind, c, radius):
     torch.testing.assert_close(space.dist(x, y), space.norm(x, step), rtol=tolerance, atol=1e-12)
 
 
+@pytest.mark.parametrize("c", [0.25, 1.0, 4.0])
+@pytest.mark.parametrize("radius", [0.0, 1e-5, 1.0, 6.0])
+@pytest.mark.parametrize("time", [0.0, 0.3, -0.3, -2.0])
+def test_gliding_is_a_step_whose_momentum_goes_with_it(c, radius, time):
+    space = TangentBall(c)
+    gen = torch.Generator().manual_seed(2)
+    x = space.random(12, 4, radius=radius / c**0.5, dtype=torch.float64, generator=gen)
+    v = torch.randn(x.shape, dtype=torch.float64, generator=gen)
+    v[0], v[1], v[2] = x[0], -x[1], 0  # radial, outward and inward, and one at rest
+    v = v / space.norm(x, v, keepdim=True).clamp_min(1e-300) / c**0.5
+    times = torch.full((12, 1), time, dtype=torch.float64)
+    y, moved = space.glide(x, v, times)
+    wanted, carried = space.retr_transp(x, times * v, v)
+    torch.testing.assert_close(y, wanted, rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(moved, carried, rtol=1e-8, atol=1e-9 * float(carried.abs().max()))
+    torch.testing.assert_close(space.norm(y, moved), space.norm(x, v), rtol=1e-7, atol=1e-12)
+
+
+def test_gliding_in_flat_space_is_walking_straight_on():
+    x, v = torch.randn(2, 5, 3, generator=torch.Generator().manual_seed(0))
+    times = torch.linspace(-1, 1, 5).unsqueeze(1)
+    y, moved = Euclidean().glide(x, v, times)
+    torch.testing.assert_close(y, x + times * v)
+    torch.testing.assert_close(moved, v)
+
+
+def test_large_tables_glide_in_blocks_to_the_same_places():
+    space, gen = TangentBall(2.0), torch.Generator().manual_seed(0)
+    x, v = torch.randn(2, 5000, 16, generator=gen)
+    times = torch.randn(5000, 1, generator=gen)
+    whole = space.glide(x, v, times)
+    rows = torch.arange(0, 5000, 617)
+    for one, other in zip(whole, space.glide(x[rows], v[rows], times[rows]), strict=True):
+        torch.testing.assert_close(one[rows], other, rtol=0, atol=0)
+
+
 def test_tangent_ball_moves_at_radius_20_in_float32():
     """Where ball coordinates are stuck: an inward pull moves the radius by the step."""
     space = TangentBall(1.0)

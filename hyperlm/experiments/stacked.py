@@ -8,8 +8,9 @@ step on small arrays costs mostly calls, so that R heads together cost far less 
 Shapes: ``R`` heads, ``B`` texts, ``D`` features, ``d`` dimensions, ``N`` nodes.
 
 Distances come from one product in float64, ``cosh(sqrt(c) dist) - 1 = -<x, y> - 1`` with the
-Lorentz product of the points: without the exact second look at close pairs that the heads take
-(:mod:`hyperlm.manifolds.polar`), so that distances below ``1e-8 exp(radius)`` are rough.
+Lorentz product of the points, or ``|x|^2 + |y|^2 - 2 x y``: without the exact second look at close
+pairs that the heads take (:mod:`hyperlm.manifolds.polar`), so that distances below ``1e-8
+exp(radius)``, or ``1e-8 radius`` in flat space, are rough.
 """
 
 from collections.abc import Sequence
@@ -22,7 +23,8 @@ from torch.nn import functional as F
 from hyperlm.errors import OptionError
 from hyperlm.heads import HierarchicalHead, HyperbolicHead, LinearHead
 from hyperlm.heads.losses import path_loss
-from hyperlm.manifolds import Lorentz, ManifoldParameter
+from hyperlm.manifolds import ManifoldParameter
+from hyperlm.manifolds._functions import dot, norm, sinhc
 
 __all__ = ["StackedHeads", "StackedOptimizer"]
 
@@ -82,20 +84,18 @@ class StackedHeads:
         texts = [_clipped(tangent, first.each_projection()[0].max_radius) for tangent in tangents]
         nodes, factor = self._node_tangents(), self.flat["log_temperature"].exp()
         if first.geometry == "euclidean":
-            dist = [
-                torch.cdist(texts[tap], part, compute_mode="donot_use_mm_for_euclid_dist")
-                for tap, part in zip(first.tap_of_level, nodes.split(self._sizes, 1), strict=True)
-            ]
+            lifted, anchors = [_squares(text) for text in texts], _squares(nodes, against=True)
+            measure: Any = _Root
         else:
             scale = float(first.c) ** 0.5
-            lifted, anchors = [_lift(text, scale) for text in texts], _lift(nodes, scale)
+            lifted = [_Lift.apply(text, scale, 1.0) for text in texts]
             # -<x, y>, so that the product with a text is cosh of their distance.
-            anchors = torch.cat([anchors[..., :1], -anchors[..., 1:]], -1)
-            dist = [
-                _Acosh.apply(lifted[tap] @ part.mT)
-                for tap, part in zip(first.tap_of_level, anchors.split(self._sizes, 1), strict=True)
-            ]
-            factor = factor / scale
+            anchors = _Lift.apply(nodes, scale, -1.0)
+            factor, measure = factor / scale, _Acosh
+        dist = [
+            measure.apply(lifted[tap] @ part.mT)
+            for tap, part in zip(first.tap_of_level, anchors.split(self._sizes, 1), strict=True)
+        ]
         return [
             torch.addcmul(bias, factor[:, level, None, None], part, value=-1)
             for level, (bias, part) in enumerate(zip(biases, dist, strict=True))
@@ -208,19 +208,66 @@ class StackedOptimizer:
         size, manifold = self.heads.size, points.manifold
         mean, second = self.moments["points"]
         gradient = manifold.egrad2rgrad(points, points.grad)
-        square = manifold.inner(points, gradient, keepdim=True)  # (R N, 1)
-        length = square.view(size, -1).sum(1).clamp(min=0).sqrt()
+        # Its squared Riemannian length: one of the two metrics in it undoes the other.
+        square = (points.grad * gradient).sum(1, keepdim=True).clamp_(min=0)  # (R N, 1)
+        length = square.view(size, -1).sum(1).sqrt()
         clip = (max_norm / length.clamp(min=max_norm)).to(points.dtype)
         clip = clip.repeat_interleave(len(points) // size).unsqueeze(1)
         mean.mul_(self.betas[0]).add_(gradient * clip, alpha=1 - self.betas[0])
         second.mul_(self.betas[1]).add_(square * clip.square(), alpha=1 - self.betas[1])
         one, two = (1 - beta**self.steps for beta in self.betas)
         rate = (self.node_lr * factor).float().repeat_interleave(len(points) // size).unsqueeze(1)
-        direction = mean / one / ((second / two).sqrt() + self.eps)
-        moved, carried = manifold.retr_transp(points, -rate * direction, mean)
+        time = -rate / one / ((second / two).sqrt() + self.eps)
+        moved, carried = manifold.glide(points, mean, time)
         points.copy_(moved)
         mean.copy_(carried)
         points.grad = None
+
+
+class _Lift(torch.autograd.Function):
+    """Points of the unit hyperboloid ``(..., d + 1)``, time first, float64, from float32 ``u``.
+
+    ``(cosh r, sign sinh(r) u / |u|)`` with ``r = scale |u|``, and its derivative in closed form.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, tangent: Tensor, scale: float, sign: float) -> Tensor:
+        u = tangent.double()
+        radius = scale * norm(u)
+        ratio = sinhc(radius)
+        out = u.new_empty((*u.shape[:-1], u.shape[-1] + 1))
+        torch.cosh(radius, out=out[..., :1])
+        torch.mul(u, scale * sign * ratio, out=out[..., 1:])
+        ctx.save_for_backward(u, radius, ratio)
+        ctx.scale, ctx.sign = scale, sign
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
+        (grad,) = grads
+        u, radius, ratio = ctx.saved_tensors
+        scale, time, space = ctx.scale, grad[..., :1], grad[..., 1:]
+        # sinhc'(r) / r, whose difference leaves no digits at small radii.
+        small = radius < 1e-2
+        square = torch.where(small, 1, radius).square()
+        bend = torch.where(small, 1 / 3 + radius.square() / 30, (radius.cosh() - ratio) / square)
+        along = scale**2 * (ratio * time + ctx.sign * scale * bend * dot(u, space))
+        return torch.addcmul(along * u, space, ctx.sign * scale * ratio).float(), None, None
+
+
+class _Root(torch.autograd.Function):
+    """float64 in, float32 out; the derivative is zero where two points coincide."""
+
+    @staticmethod
+    def forward(ctx: Any, square: Tensor) -> Tensor:
+        dist = square.float().clamp_(min=0.0).sqrt_()
+        ctx.save_for_backward(dist)
+        return dist
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        (dist,) = ctx.saved_tensors
+        return torch.where(dist > 0, 0.5 * grad / dist, 0.0).double()
 
 
 class _Acosh(torch.autograd.Function):
@@ -240,9 +287,15 @@ class _Acosh(torch.autograd.Function):
         return torch.where(sinh > 0, grad / sinh, 0.0).double()
 
 
-def _lift(tangent: Tensor, scale: float) -> Tensor:
-    """Points of the unit hyperboloid, time first, float64: ``(..., d) -> (..., d + 1)``."""
-    return Lorentz(1.0).from_polar(tangent.double() * scale)
+def _squares(x: Tensor, *, against: bool = False) -> Tensor:
+    """``(|x|^2, 1, x)``, ``against`` it ``(1, |y|^2, -2 y)``: their product is ``|x - y|^2``.
+
+    ``(..., d) -> (..., d + 2)``, float64.
+    """
+    x = x.double()
+    square = dot(x, x)
+    one = torch.ones_like(square)
+    return torch.cat([one, square, -2 * x] if against else [square, one, x], -1)
 
 
 def _clipped(tangent: Tensor, max_radius: float | None) -> Tensor:

@@ -58,7 +58,7 @@ def exactly(method: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _is_large_table(args: tuple[Any, ...]) -> bool:
-    """Whether all tensors are matrices of one shape, on the CPU, with many rows and no gradient."""
+    """Whether all tensors are matrices of as many rows, on the CPU, large and without gradient."""
     if torch.compiler.is_compiling():
         return False
     tensors = [a for a in args if isinstance(a, Tensor)]
@@ -67,7 +67,7 @@ def _is_large_table(args: tuple[Any, ...]) -> bool:
         first.dim() == 2
         and first.numel() > _BLOCK
         and first.device.type == "cpu"
-        and all(t.shape == first.shape for t in tensors)
+        and all(t.dim() == 2 and len(t) == len(first) for t in tensors)
         and not (torch.is_grad_enabled() and any(t.requires_grad for t in tensors))
     )
 

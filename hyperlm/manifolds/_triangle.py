@@ -11,7 +11,31 @@ from torch import Tensor
 from hyperlm.manifolds._functions import dot, norm, sinhc
 from hyperlm.manifolds._polar_ops import _Pairs
 
-__all__ = ["Step", "arrow", "radius_and_direction"]
+__all__ = ["Step", "Triangle", "arrow", "heading", "radius_and_direction"]
+
+
+class Triangle:
+    """A step solved in its plane, where only lengths and angles count; all ``(..., 1)``.
+
+    Args:
+        a: Radius of the point that the step leaves.
+        n: Length of the step.
+        cos, sin: Of the angle, from 0 to pi, between its start and the way to the boundary.
+    """
+
+    def __init__(self, a: Tensor, n: Tensor, cos: Tensor, sin: Tensor) -> None:
+        # 1 + cos without cancellation where the step heads for the origin.
+        open_ = torch.where(cos < 0, sin.square() / (1 - cos.clamp_max(0)), 1 + cos)
+        sinh_a, sinh_n = torch.sinh(a), torch.sinh(n)
+        square = torch.sinh((a - n) / 2).square() + sinh_a * sinh_n * open_ / 2
+        self.radius = torch.log1p(2 * (square + _root(square * (1 + square))))
+        ahead = torch.sinh(a - n)
+        # Angles at the origin and at the new point, each opposite a known side.
+        outset = _angle(sin, cos)
+        around = _angle(sinh_n * sin, ahead + sinh_n * torch.cosh(a) * open_)
+        self.angle = torch.where(a > 0, around, outset)
+        self.arrival = _angle(sinh_a * sin, sinh_a * torch.cosh(n) * open_ - ahead)
+        self.turn = self.angle + self.arrival - outset
 
 
 class Step:
@@ -30,20 +54,8 @@ class Step:
         # such an `aside` would turn the radial part of a momentum into one across, 1e8 times over.
         across = across - dot(p, across) * p
         side, self.aside = radius_and_direction(across)
-        moving = rise.square() + side.square() > 0
-        n = torch.where(moving, torch.hypot(torch.where(moving, rise, 1), side), 0)
-        cos = torch.where(moving, rise / torch.where(moving, n, 1), 1)
-        sin = side / torch.where(moving, n, 1)
-        # 1 + cos without cancellation where the step heads for the origin.
-        open_ = torch.where(cos < 0, sin.square() / (1 - cos.clamp_max(0)), 1 + cos)
-        sinh_a, sinh_n = torch.sinh(a), torch.sinh(n)
-        square = torch.sinh((a - n) / 2).square() + sinh_a * sinh_n * open_ / 2
-        self.radius = torch.log1p(2 * (square + _root(square * (1 + square))))
-        ahead = torch.sinh(a - n)
-        # Angles at the origin and at the new point, each opposite a known side.
-        self.angle = _angle(sinh_n * sin, ahead + sinh_n * torch.cosh(a) * open_)
-        arrival = _angle(sinh_a * sin, sinh_a * torch.cosh(n) * open_ - ahead)
-        self.turn = self.angle + arrival - _angle(sin, cos)
+        triangle = Triangle(a, *heading(rise, side))
+        self.radius, self.angle, self.turn = triangle.radius, triangle.angle, triangle.turn
 
     def towards(self, angle: Tensor) -> Tensor:
         """Unit vector at ``angle`` from p in the plane of the step."""
@@ -62,6 +74,14 @@ class Step:
             - (versine * radial + sin * aside) * self.p
             + (sin * radial - versine * aside) * self.aside
         )
+
+
+def heading(rise: Tensor, side: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Length, cosine and sine of a step by its parts outward and across; a null step is outward."""
+    moving = rise.square() + side.square() > 0
+    n = torch.where(moving, torch.hypot(torch.where(moving, rise, 1), side), 0)
+    below = torch.where(moving, n, 1)
+    return n, torch.where(moving, rise / below, 1), side / below
 
 
 def _angle(opposite: Tensor, adjacent: Tensor) -> Tensor:

@@ -146,6 +146,21 @@ class Geometry(Manifold):
         """
         return self._retr_transp(x, u, v, self.radius_limit(x.dtype))
 
+    def glide(self, x: Tensor, v: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+        """Follow the geodesic that leaves ``x`` with velocity ``v`` for a time ``t``.
+
+        ``retr_transp(x, t v, v)``: the step of an optimiser whose momentum is carried along itself,
+        which can be had for less, since all of it lies in one plane.
+
+        Args:
+            x: Points, ``(..., d)``.
+            v: Tangent vectors there, ``(..., d)``.
+            t: Times, ``(..., 1)``, of either sign.
+        Returns:
+            Points, stopped at ``radius_limit``, and velocities there.
+        """
+        return self.retr_transp(x, t * v, v)
+
     @exactly
     def _retr_transp(self, x: Tensor, u: Tensor, v: Tensor, limit: float) -> tuple[Tensor, Tensor]:
         s = self._scale(x)

@@ -81,8 +81,7 @@ class RowAdam(torch.optim.Optimizer):
         square = state["exp_avg_sq"][rows].lerp_(square, 1 - beta2)
         count = step.to(x.dtype)
         bottom = (square / (1 - beta2**count)).sqrt_().add_(group["eps"])
-        move = mean / (1 - beta1**count) / bottom * -group["lr"]
-        x, mean = geometry.retr_transp(x, move, mean)
+        x, mean = geometry.glide(x, mean, -group["lr"] / ((1 - beta1**count) * bottom))
         table[rows] = x
         state["step"][rows] = step
         state["exp_avg"][rows] = mean

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from hyperlm.manifolds._functions import dot, exactly, norm, sinhc
-from hyperlm.manifolds._triangle import Step, arrow, radius_and_direction
+from hyperlm.manifolds._triangle import Step, Triangle, arrow, heading, radius_and_direction
 from hyperlm.manifolds.base import Geometry, pull_in
 
 __all__ = ["TangentBall"]
@@ -58,6 +58,39 @@ class TangentBall(Geometry):
         a, p = radius_and_direction(x)
         step = Step(a, p, self._to_frame(a, p, u))
         return step.radius * step.towards(step.angle) / s
+
+    def glide(self, x: Tensor, v: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+        """See :meth:`Geometry.glide`; two combinations of ``x`` and ``v``."""
+        return self._glide(x, v, t, self.radius_limit(x.dtype))
+
+    @exactly
+    def _glide(self, x: Tensor, v: Tensor, t: Tensor, limit: float) -> tuple[Tensor, Tensor]:
+        s = self._scale(x)
+        radius = norm(x)
+        a, per_radius = s * radius, 1 / torch.where(radius > 0, radius, 1)
+        rise = dot(x, v) * per_radius
+        across = v - rise * per_radius * x
+        # What rounding left of it along the radius, as in Step.
+        slip = dot(x, across) * per_radius
+        side = (dot(across, across) - slip.square()).clamp_min(0).sqrt()
+        per_side = 1 / torch.where(side > 0, side, 1)
+        back = torch.where(t < 0, -1.0, 1.0).to(x.dtype)
+        speed, cos, sin = heading(back * rise, sinhc(a) * side)
+        plane = Triangle(a, s * t.abs() * speed, cos, sin)
+        b = plane.radius.clamp_max(s * limit)
+        # Along the direction of x, and along that of `across` (against it, back in time).
+        cos, sin = torch.cos(plane.angle), torch.sin(plane.angle)
+        outward = back * speed * torch.cos(plane.arrival)
+        around = back * speed * torch.sin(plane.arrival) / sinhc(b)
+
+        def combined(along: Tensor, aside: Tensor) -> Tensor:
+            aside = back * aside * per_side
+            return (along - aside * slip) * per_radius * x + aside * across
+
+        return (
+            combined(b * cos / s, b * sin / s),
+            combined(outward * cos - around * sin, outward * sin + around * cos),
+        )
 
     def _to_frame(self, a: Tensor, p: Tensor, w: Tensor) -> Tensor:
         radial = dot(p, w) * p
@@ -119,9 +152,10 @@ class TangentBall(Geometry):
     @exactly
     def egrad2rgrad(self, x: Tensor, u: Tensor) -> Tensor:
         """Radial part unchanged, the part across divided by ``S^2``."""
-        a, p = radius_and_direction(self._scale(x) * x)
-        radial = dot(p, u) * p
-        return radial + (u - radial) / sinhc(a).square()
+        radius = norm(x)
+        shrink = 1 / sinhc(self._scale(x) * radius).square()
+        per_square = 1 / torch.where(radius > 0, radius, 1).square()
+        return shrink * u + (1 - shrink) * dot(x, u) * per_square * x
 
     def proju(self, x: Tensor, u: Tensor) -> Tensor:
         """Every vector is tangent."""
