@@ -8,7 +8,7 @@ from hyperlm.experiments.arms import enclosed
 from hyperlm.experiments.markdown import BARS, figure, picture, spread, table
 from hyperlm.experiments.quantities import interval, known
 from hyperlm.experiments.results import Record, ResultsFile
-from hyperlm.experiments.starts import NAME, SHARES, arms_of
+from hyperlm.experiments.starts import NAME, arms_of
 from hyperlm.experiments.verdicts import against
 from hyperlm.viz.intervals import Lines, intervals_figure
 from hyperlm.viz.save import save_figure
@@ -33,7 +33,8 @@ def section(results: ResultsFile, images: Path) -> list[str]:
         panels: dict[str, Lines] = {}
         of_data = [r for r in results.of(experiment=NAME) if r.data["name"] == name]
         dims = sorted({record.head.dim for record in of_data})
-        for share, dim in itertools.product(SHARES, dims):
+        shares = sorted({record.labels["share"] for record in of_data}, reverse=True)
+        for share, dim in itertools.product(shares, dims):
             arms = arms_of(results, name, share, dim)
             if not arms:
                 continue

@@ -9,6 +9,7 @@ starts``.
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from hyperlm.errors import OptionError
 from hyperlm.experiments.arms import chosen, named, tuned
 from hyperlm.experiments.features import FrozenData
 from hyperlm.experiments.results import Record, ResultsFile
@@ -30,7 +31,7 @@ STARTS: Mapping[str, HeadRun] = {
     "texts, linear": HeadRun(init="texts", temperature=20.0, head="linear"),
     "random, linear": HeadRun(head="linear"),
 }
-SHARES = (1.0, 0.25)
+SHARES = "1,0.25"
 
 
 def run(
@@ -40,12 +41,16 @@ def run(
     seeds: int = 5,
     dims: Sequence[int] = (64,),
     arms: Sequence[str] | None = None,
-    shares: Sequence[float] = SHARES,
+    shares: str = SHARES,
     progress: bool = False,
 ) -> None:
-    """Train what is missing in the results file."""
+    """Train what is missing in the results file.
+
+    Args:
+        shares: of the training texts, numbers up to 1 with commas.
+    """
     for dim in dims:
-        for share in shares:
+        for share in _numbers(shares):
             for name in named(arms, STARTS):
                 tuned(
                     replace(STARTS[name], dim=dim, train_share=share),
@@ -55,6 +60,16 @@ def run(
                     labels={"experiment": NAME, "arm": name, "share": share},
                     progress=progress,
                 )
+
+
+def _numbers(shares: str) -> list[float]:
+    try:
+        numbers = [float(part) for part in shares.split(",")]
+    except ValueError:
+        numbers = []
+    if not numbers or not all(0 < number <= 1 for number in numbers):
+        raise OptionError(f"--set shares={shares}: give numbers up to 1, as in shares={SHARES}.")
+    return numbers
 
 
 def arms_of(results: ResultsFile, data: str, share: float, dim: int) -> dict[str, list[Record]]:
