@@ -51,7 +51,19 @@ def test_it_changes_nothing_else_in_the_folder(
     assert {path for path in before if before[path] != after[path]} == {str(run / "config.json")}
     configs = (json.loads(some[str(run / "config.json")]) for some in (before, after))
     old, new = configs
-    assert {key for key in old | new if old.get(key) != new.get(key)} == {"path_temperature"}
+    changed = {key for key in old | new if old.get(key) != new.get(key)}
+    assert changed == {"path_temperature", "calibrated_on"}
+
+
+def test_info_tells_a_later_fit_from_that_of_training(
+    command: Command, run: Path, demo_like: Path
+) -> None:
+    told = "of test.csv; the errors below are from before"
+    assert told not in " ".join(command("info", run).stdout.split())
+    assert command("calibrate", run, "--data", demo_like / "test.csv").exit_code == 0
+    assert told in " ".join(command("info", run).stdout.split())
+    fit = json.loads(command("info", run, "--json").stdout)["calibrated_on"]
+    assert fit == {"data": "test.csv", "n": 32}
 
 
 def test_what_is_no_run_folder_is_refused(command: Command, tmp_path: Path) -> None:

@@ -33,8 +33,8 @@ def calibrate(
 ) -> None:
     """Fit the probabilities of a trained model to other texts; its answers stay as they are.
 
-    One number in the run's config.json changes. Training has fitted it to the val texts; where the
-    texts of every day differ from those, fit it again.
+    The run's config.json keeps the temperature and what it was fitted to. Training has fitted it to
+    the val texts; where the texts of every day differ from those, fit it again.
     """
     from json import loads
 
@@ -83,7 +83,11 @@ def calibrate(
     texts = texts.take(enough_rows(len(texts), model.taxonomy))
     before = model.temperature, model.evaluate(texts)["ece"]
     after = model.calibrate(texts), model.evaluate(texts)["ece"]
-    write_json(config, loads(config.read_text("utf-8")) | {"path_temperature": after[0]})
+    fit = {
+        "path_temperature": after[0],
+        "calibrated_on": {"data": Path(data).name, "n": len(texts)},
+    }
+    write_json(config, loads(config.read_text("utf-8")) | fit)
     names = ("temperature", "ece")
     document = {
         "n": len(texts),

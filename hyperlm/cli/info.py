@@ -83,6 +83,7 @@ def _model_facts(run: str) -> dict[str, Any]:
         "curvature": curvature,
         "loss": head.loss_kind,
         "path_temperature": config.path_temperature,
+        "calibrated_on": config.calibrated_on,
         "levels": [
             {"name": name, "nodes": len(nodes)}
             for name, nodes in zip(names, taxonomy.levels, strict=True)
@@ -151,6 +152,11 @@ def _show(facts: dict[str, Any]) -> None:
         if "path_temperature" in facts:
             heat = facts["path_temperature"]
             known = f"at temperature {heat:g}" + " (fitted)" * (heat != 1)
+            if since := facts["calibrated_on"]:
+                texts = f"{since['n']:,} texts of {since['data']}"
+                known = (
+                    f"at temperature {heat:g}, fitted to {texts}; the errors below are from before"
+                )
             rows.append(("probabilities", known))
         if "nodes" in facts:
             kind = "tree" if facts["tree"] else "DAG"

@@ -31,6 +31,8 @@ class HierarchicalLMConfig(PreTrainedConfig):
         max_length: longest text in tokens; longer ones are truncated.
         path_temperature: what divides the scores of paths before they become probabilities; 1 until
             :func:`~hyperlm.calibration.fit_temperature` has seen texts.
+        calibrated_on: ``{"data": ..., "n": ...}`` of a fit by ``hyperlm calibrate``, ``None`` where
+            it is that of training.
     """
 
     model_type = "hyperlm"
@@ -50,6 +52,7 @@ class HierarchicalLMConfig(PreTrainedConfig):
     level_names: list[str] | None = None
     max_length: int = 128
     path_temperature: float = 1.0
+    calibrated_on: dict | None = None
 
     def tree(self) -> Taxonomy:
         """The taxonomy as an object."""
