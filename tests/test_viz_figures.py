@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from matplotlib.transforms import Affine2D
+from PIL import Image
 from viz_trees import assert_no_overlap
 
 from hyperlm.errors import DataError, OffManifoldError, OptionError
@@ -231,6 +232,21 @@ def test_all_that_can_lie_behind_the_tree(tmp_path):
     fig = run_tree_figure(a_run(), "horopca", cones=True, texts=True, confusion=True, dark=True)
     assert {"cones", "Clouds:", "Arcs:"} <= set(words(fig).split())
     assert save_figure(fig, tmp_path / "a.pdf").stat().st_size < 2_000_000
+
+
+def test_a_palette_makes_a_png_smaller_and_changes_no_colour_by_much(tmp_path):
+    fig = norms_figure(a_run())
+    full, few = tmp_path / "full.png", tmp_path / "few.png"
+    save_figure(fig, full)
+    save_figure(fig, few, colors=256)
+    assert few.stat().st_size < full.stat().st_size / 2
+    pictures = [np.asarray(Image.open(path).convert("RGB"), dtype=int) for path in (full, few)]
+    assert pictures[0].shape == pictures[1].shape
+    assert np.abs(pictures[0] - pictures[1]).mean() < 1
+    assert few.read_bytes() == save_figure(fig, tmp_path / "again.png", colors=256).read_bytes()
+    # Drawn lines have no palette.
+    lines = [save_figure(fig, tmp_path / f"{n}.svg", colors=n) for n in (None, 256)]
+    assert lines[0].read_bytes() == lines[1].read_bytes()
 
 
 def test_a_user_s_settings_change_nothing_and_nothing_is_changed(tmp_path):

@@ -1,5 +1,6 @@
 """Pieces of the report: tables, figures with their spread, and verdicts gathered into sentences."""
 
+import functools
 import math
 import re
 from collections.abc import Sequence
@@ -7,8 +8,9 @@ from pathlib import Path
 
 from hyperlm.experiments.quantities import Quantity
 from hyperlm.experiments.statistics import Difference, Interval
+from hyperlm.viz.save import save_figure
 
-__all__ = ["BARS", "figure", "gathered", "picture", "signed", "spread", "table"]
+__all__ = ["BARS", "figure", "gathered", "picture", "save_picture", "signed", "spread", "table"]
 
 
 BARS = "Bars: 95 % intervals over seeds; none where nothing is drawn or fewer than three ran."
@@ -57,6 +59,10 @@ def gathered(
 def picture(images: Path, *words: str) -> Path:
     """Where a picture lies: the name of a data set may have slashes, blanks and brackets."""
     return images / (re.sub(r"[^\w.-]+", "_", "-".join(words)) + ".png")
+
+
+# Lines and labels do with few colours, and a repository with a third of the bytes.
+save_picture = functools.partial(save_figure, colors=256)
 
 
 def figure(image: Path, text: str) -> str:

@@ -3,12 +3,11 @@
 from pathlib import Path
 
 from hyperlm.experiments.ablate import BASE, NAME, arms_of
-from hyperlm.experiments.markdown import figure, picture, signed, spread, table
+from hyperlm.experiments.markdown import figure, picture, save_picture, signed, spread, table
 from hyperlm.experiments.quantities import difference, interval, quantities
 from hyperlm.experiments.results import ResultsFile
 from hyperlm.experiments.statistics import holm, verdict
 from hyperlm.viz.intervals import intervals_figure
-from hyperlm.viz.save import save_figure
 
 __all__ = ["section"]
 
@@ -43,7 +42,7 @@ def section(results: ResultsFile, images: Path) -> list[str]:
             rows.append([arm, *cells, f"{found[arm].p_seeds:.3f}", words])
         image = picture(images, NAME, name)
         lines = {arm: d.over_seeds.bar for arm, d in found.items()}
-        save_figure(
+        save_picture(
             intervals_figure(
                 {path.title: lines},
                 x_label="points more than the base, val",

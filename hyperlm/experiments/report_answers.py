@@ -6,12 +6,11 @@ from pathlib import Path
 import numpy as np
 
 from hyperlm.experiments.answers import NAME, arms_of, budget
-from hyperlm.experiments.markdown import BARS, figure, picture, spread, table
+from hyperlm.experiments.markdown import BARS, figure, picture, save_picture, spread, table
 from hyperlm.experiments.quantities import Quantity, interval, known
 from hyperlm.experiments.results import Record, ResultsFile
 from hyperlm.experiments.verdicts import against
 from hyperlm.viz.intervals import Lines, intervals_figure
-from hyperlm.viz.save import save_figure
 
 __all__ = ["section"]
 
@@ -60,7 +59,7 @@ def _draw(arms: dict[str, list[Record]], kinds: list[Quantity], path: Path) -> N
         if kind.is_level or kind.name in ("path", "macro-F1"):
             found = {arm: interval(records, kind, "test") for arm, records in arms.items()}
             panels[kind.name] = {arm: at.bar for arm, at in found.items()}
-    save_figure(intervals_figure(panels, x_label="percent", notes=[BARS]), path)
+    save_picture(intervals_figure(panels, x_label="percent", notes=[BARS]), path)
 
 
 def _budget(record: Record, name: str) -> str:

@@ -8,12 +8,11 @@ from typing import Any
 import numpy as np
 
 from hyperlm.experiments.calibration import BINS, NAME, TRUST, arms_of
-from hyperlm.experiments.markdown import figure, picture, spread, table
+from hyperlm.experiments.markdown import figure, picture, save_picture, spread, table
 from hyperlm.experiments.quantities import Quantity, interval
 from hyperlm.experiments.results import Record, ResultsFile
 from hyperlm.experiments.statistics import mean_interval
 from hyperlm.viz.curves import Panel, curves_figure
-from hyperlm.viz.save import save_figure
 
 __all__ = ["section"]
 
@@ -115,7 +114,7 @@ def _draw(arms: dict[str, list[Record]], path: Path) -> None:
     panels.append(
         Panel("stopping early, T fitted", "hold, percent", stopped, "percent of the path said")
     )
-    save_figure(curves_figure(panels, x_label=""), path)
+    save_picture(curves_figure(panels, x_label=""), path)
 
 
 def _reliability_panel(arms: dict[str, list[Record]], state: str, level: int) -> Panel | None:

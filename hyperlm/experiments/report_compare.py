@@ -7,14 +7,22 @@ from pathlib import Path
 
 from hyperlm.experiments.arms import HEAD_RATES, NODE_RATES, enclosed
 from hyperlm.experiments.compare_geometries import NAME, arms_of, question
-from hyperlm.experiments.markdown import BARS, figure, gathered, picture, signed, spread, table
+from hyperlm.experiments.markdown import (
+    BARS,
+    figure,
+    gathered,
+    picture,
+    save_picture,
+    signed,
+    spread,
+    table,
+)
 from hyperlm.experiments.quantities import Quantity, interval, known, seeds_of
 from hyperlm.experiments.results import Record, ResultsFile
 from hyperlm.experiments.statistics import BETTER, BETTER_HERE, NO_DIFFERENCE, Difference
 from hyperlm.experiments.trials import Trial
 from hyperlm.viz.curves import Panel, curves_figure
 from hyperlm.viz.intervals import Lines, intervals_figure
-from hyperlm.viz.save import save_figure
 
 __all__ = ["PAIRS", "Arms", "section", "verdicts", "widest"]
 
@@ -238,7 +246,9 @@ def _draw(arms: Arms, kinds: Sequence[Quantity], path: Path) -> None:
             }
             for kind in shown
         }
-        save_figure(intervals_figure(lines, x_label="percent; severity: edges", notes=[BARS]), path)
+        save_picture(
+            intervals_figure(lines, x_label="percent; severity: edges", notes=[BARS]), path
+        )
         return
     panels = []
     for kind in shown:
@@ -251,4 +261,4 @@ def _draw(arms: Arms, kinds: Sequence[Quantity], path: Path) -> None:
         panels.append(Panel(kind.title, "percent" if kind.percent else "edges", series))
     notes = ["Lorentz points, which are the ball in other coordinates, stand in the tables."]
     figure_ = curves_figure(panels, x_label="dimension d", notes=notes if hidden else ())
-    save_figure(figure_, path)
+    save_picture(figure_, path)

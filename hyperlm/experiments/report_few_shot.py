@@ -4,12 +4,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from hyperlm.experiments.few_shot import ARMS, NAME, ZERO, arms_of
-from hyperlm.experiments.markdown import figure, gathered, picture, spread, table
+from hyperlm.experiments.markdown import figure, gathered, picture, save_picture, spread, table
 from hyperlm.experiments.quantities import Quantity, difference, interval
 from hyperlm.experiments.results import Record, ResultsFile
 from hyperlm.experiments.statistics import Difference, holm, verdict
 from hyperlm.viz.curves import Panel, curves_figure
-from hyperlm.viz.save import save_figure
 
 __all__ = ["section"]
 
@@ -183,4 +182,4 @@ def _draw(arms: Arms, path: Path) -> None:
             series[ZERO] = [(count, at.mean, at.mean, at.mean) for count in counts]
         panels.append(Panel(kind.title, "percent", series))
     if any(one.series for one in panels):
-        save_figure(curves_figure(panels, x_label="texts of a class, k"), path)
+        save_picture(curves_figure(panels, x_label="texts of a class, k"), path)

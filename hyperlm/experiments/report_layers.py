@@ -4,12 +4,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from hyperlm.experiments.layer_sweep import NAME, Sweep, accuracies, sweeps_of
-from hyperlm.experiments.markdown import figure, picture, signed, spread, table
+from hyperlm.experiments.markdown import figure, picture, save_picture, signed, spread, table
 from hyperlm.experiments.quantities import Quantity, difference, interval, quantities
 from hyperlm.experiments.results import Record, ResultsFile
 from hyperlm.experiments.statistics import holm, verdict
 from hyperlm.viz.curves import Panel, curves_figure
-from hyperlm.viz.save import save_figure
 
 __all__ = ["section"]
 
@@ -138,7 +137,7 @@ def _draw(sweep: Sweep, kinds: Sequence[Quantity], path: Path) -> None:
         "Bands: 95 % intervals over seeds. Single marks: the layer the rule takes and the one "
         "measured (in front of it), at the mean of both probes."
     ]
-    save_figure(curves_figure(panels, x_label="layer of the backbone", notes=notes), path)
+    save_picture(curves_figure(panels, x_label="layer of the backbone", notes=notes), path)
 
 
 def _listed(layers: Sequence[int]) -> str:

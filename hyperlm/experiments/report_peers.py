@@ -5,13 +5,12 @@ from pathlib import Path
 
 import numpy as np
 
-from hyperlm.experiments.markdown import figure, picture, signed, spread, table
+from hyperlm.experiments.markdown import figure, picture, save_picture, signed, spread, table
 from hyperlm.experiments.peers import NAME, SYSTEMS, arms_of, features_of
 from hyperlm.experiments.quantities import Quantity, interval, known, quantities, values
 from hyperlm.experiments.results import Record, ResultsFile
 from hyperlm.experiments.statistics import compare, holm
 from hyperlm.experiments.trials import Trial
-from hyperlm.viz.save import save_figure
 from hyperlm.viz.scatter import scatter_figure
 
 __all__ = ["section"]
@@ -193,4 +192,4 @@ def _draw(arms: Arms, kinds: Sequence[Quantity], features: Record | None, path: 
         y_label=f"{deepest.title}, percent",
         notes=["Bars: 95 % interval over seeds, where a system was trained more than once."],
     )
-    save_figure(figure_, path)
+    save_picture(figure_, path)

@@ -5,13 +5,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from hyperlm.experiments.arms import enclosed
-from hyperlm.experiments.markdown import BARS, figure, picture, spread, table
+from hyperlm.experiments.markdown import BARS, figure, picture, save_picture, spread, table
 from hyperlm.experiments.quantities import interval, known
 from hyperlm.experiments.results import Record, ResultsFile
 from hyperlm.experiments.starts import NAME, arms_of
 from hyperlm.experiments.verdicts import against
 from hyperlm.viz.intervals import Lines, intervals_figure
-from hyperlm.viz.save import save_figure
 
 __all__ = ["QUESTIONS", "section"]
 
@@ -65,7 +64,7 @@ def section(results: ResultsFile, images: Path) -> list[str]:
             drawn = intervals_figure(
                 panels, x_label="whole paths, percent", same_scale=True, notes=[BARS]
             )
-            save_figure(drawn, image)
+            save_picture(drawn, image)
             parts.append(figure(image, f"Accuracy by start on {name}, with 95 % intervals"))
     if not parts:
         return []

@@ -4,12 +4,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from hyperlm.experiments.compare_tuned import ENOUGH, NAME, arms_of, tries_of, untried
-from hyperlm.experiments.markdown import BARS, figure, picture, spread, table
+from hyperlm.experiments.markdown import BARS, figure, picture, save_picture, spread, table
 from hyperlm.experiments.quantities import Quantity, interval, known
 from hyperlm.experiments.report_compare import Arms, verdicts, widest
 from hyperlm.experiments.results import ResultsFile
 from hyperlm.viz.intervals import Lines, intervals_figure
-from hyperlm.viz.save import save_figure
 
 __all__ = ["section"]
 
@@ -58,7 +57,7 @@ def _figure(arms: Arms, kinds: Sequence[Quantity], path: Path) -> str:
     for kind in shown:
         found = {at: interval(records, kind, "test") for at, records in arms.items()}
         panels[kind.name] = {f"{arm}, d = {dim}": one.bar for (arm, dim), one in found.items()}
-    save_figure(intervals_figure(panels, x_label="percent", notes=[BARS]), path)
+    save_picture(intervals_figure(panels, x_label="percent", notes=[BARS]), path)
     return figure(path, "Accuracy by geometry where the backbone learns, 95 % intervals")
 
 

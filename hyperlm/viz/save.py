@@ -4,12 +4,14 @@ In: a matplotlib Figure and a path, whose ending decides the format. Equal figur
 """
 
 import contextlib
+import io
 import os
 import tempfile
 from pathlib import Path
 
 import matplotlib
 from matplotlib.figure import Figure
+from PIL import Image
 
 from hyperlm.errors import OptionError, OutputError
 
@@ -22,9 +24,11 @@ _METADATA: dict[str, dict[str, str | None]] = {
 }  # fmt: skip
 
 
-def save_figure(fig: Figure, path: str | os.PathLike[str]) -> Path:
+def save_figure(fig: Figure, path: str | os.PathLike[str], *, colors: int | None = None) -> Path:
     """Write ``fig`` to ``path`` and return the path; an existing file is replaced at the end.
 
+    Args:
+        colors: of a PNG, at most 256, in a palette; ``None`` for all.
     Raises:
         OptionError: The ending is not .png, .svg or .pdf.
         OutputError: The folder is missing or the file cannot be written.
@@ -44,13 +48,19 @@ def save_figure(fig: Figure, path: str | os.PathLike[str]) -> Path:
             prefix=f".{path.name}.", suffix=ending, dir=path.parent
         )
         with os.fdopen(handle, "wb") as stream, _fixed_ids():
+            drawn = io.BytesIO() if colors and ending == ".png" else stream
             fig.savefig(
-                stream,
+                drawn,
                 format=ending[1:],
                 dpi=fig.dpi,
                 facecolor=fig.get_facecolor(),
                 metadata=_METADATA[ending],
             )
+            if colors and drawn is not stream:
+                # Chosen for coverage, few colours keep those of small marks.
+                few = Image.open(drawn).convert("RGB")
+                few = few.quantize(colors, Image.Quantize.MAXCOVERAGE)
+                few.save(stream, format="png", optimize=True)
         umask = os.umask(0)  # mkstemp makes a private file; the result is an ordinary one
         os.umask(umask)
         os.chmod(temporary, 0o666 & ~umask)
