@@ -15,7 +15,9 @@ from hyperlm.experiments.fitting import fit_alone, fit_together, schedule, train
 from hyperlm.experiments.measure import node_logits
 from hyperlm.experiments.settings import HeadRun
 from hyperlm.experiments.stacked import StackedHeads
+from hyperlm.experiments.stacked_distances import Acosh, Lift, Root, squares
 from hyperlm.lm.batches import targets_of
+from hyperlm.manifolds import polar
 
 SHAPES = {
     "poincare": replace(BASE, curvature=1.0),
@@ -183,3 +185,46 @@ def test_settings_that_cannot_be_are_refused():
         HeadRun(point_optimizer="adamw", coordinates="native")
     with pytest.raises(OptionError, match="without whitening"):
         HeadRun(point_optimizer="adamw", whiten=True)
+
+
+@pytest.mark.parametrize("c", [0.25, 1.0, 4.0])
+@pytest.mark.parametrize("radius", [0.0, 1e-4, 0.5, 6.0])
+def test_distances_of_many_heads_are_those_of_the_geometry_with_their_gradients(c, radius):
+    random = torch.Generator().manual_seed(0)
+    texts, nodes, weight = (torch.randn(2, n, 5, generator=random) for n in (7, 4, 7))
+    texts = radius * texts / texts.norm(dim=-1, keepdim=True)
+    weight = weight[..., :4]
+    for ours, theirs in (
+        (_in_the_ball(c), lambda x, y: polar.pairwise_dist(x.double(), y.double(), c)),
+        (_in_flat_space, lambda x, y: torch.cdist(x.double(), y.double())),
+    ):
+        x, y = texts.clone().requires_grad_(), nodes.clone().requires_grad_()
+        got = ours(x, y)
+        wanted = torch.stack([theirs(x[head], y[head]) for head in range(2)])
+        torch.testing.assert_close(got.double(), wanted, rtol=1e-6, atol=1e-6)
+        grads = torch.autograd.grad((got * weight).sum(), (x, y))
+        for one, other in zip(
+            grads, torch.autograd.grad((wanted * weight).sum(), (x, y)), strict=True
+        ):
+            torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5 * float(other.abs().max()))
+
+
+def test_coinciding_points_have_no_distance_and_no_gradient():
+    x = torch.randn(1, 3, 4, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    for ours in (_in_the_ball(1.0), _in_flat_space):
+        dist = ours(x, x.detach())
+        assert float(dist.detach().diagonal(dim1=1, dim2=2).max()) < 1e-6
+        (grad,) = torch.autograd.grad(dist.diagonal(dim1=1, dim2=2).sum(), x)
+        assert bool(torch.isfinite(grad).all())
+
+
+def _in_the_ball(c):
+    def dist(x, y):
+        scale = c**0.5
+        return Acosh.apply(Lift.apply(x, scale, 1.0) @ Lift.apply(y, scale, -1.0).mT) / scale
+
+    return dist
+
+
+def _in_flat_space(x, y):
+    return Root.apply(squares(x) @ squares(y, against=True).mT)

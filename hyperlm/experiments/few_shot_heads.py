@@ -17,7 +17,8 @@ from torch.nn import functional as F
 from hyperlm.decoding import Loss
 from hyperlm.errors import OptionError
 from hyperlm.experiments.fitting import schedule
-from hyperlm.experiments.stacked import StackedHeads, StackedOptimizer
+from hyperlm.experiments.stacked import StackedHeads
+from hyperlm.experiments.stacked_steps import StackedOptimizer
 from hyperlm.heads import HierarchicalHead, HyperbolicHead, build_head
 from hyperlm.heads.contrastive import contrastive_loss
 from hyperlm.lm.names import start_from_features

@@ -14,7 +14,8 @@ from torch.nn import functional as F
 from torch.utils.hooks import RemovableHandle
 
 from hyperlm.experiments.settings import HeadRun
-from hyperlm.experiments.stacked import StackedHeads, StackedOptimizer
+from hyperlm.experiments.stacked import StackedHeads
+from hyperlm.experiments.stacked_steps import StackedOptimizer
 from hyperlm.heads import HierarchicalHead, HyperbolicHead
 from hyperlm.heads.discriminant import whitening
 from hyperlm.optim import SplitOptimizer, build_optimizer, clip_gradients

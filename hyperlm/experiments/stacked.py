@@ -6,11 +6,6 @@ and learning rates. Leaves: the same heads, trained, as if each had been trained
 step on small arrays costs mostly calls, so that R heads together cost far less than R times one.
 
 Shapes: ``R`` heads, ``B`` texts, ``D`` features, ``d`` dimensions, ``N`` nodes.
-
-Distances come from one product in float64, ``cosh(sqrt(c) dist) - 1 = -<x, y> - 1`` with the
-Lorentz product of the points, or ``|x|^2 + |y|^2 - 2 x y``: without the exact second look at close
-pairs that the heads take (:mod:`hyperlm.manifolds.polar`), so that distances below ``1e-8
-exp(radius)``, or ``1e-8 radius`` in flat space, are rough.
 """
 
 from collections.abc import Sequence
@@ -21,12 +16,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from hyperlm.errors import OptionError
+from hyperlm.experiments.stacked_distances import Acosh, Lift, Root, squares
 from hyperlm.heads import HierarchicalHead, HyperbolicHead, LinearHead
 from hyperlm.heads.losses import path_loss
 from hyperlm.manifolds import ManifoldParameter
-from hyperlm.manifolds._functions import dot, norm, sinhc
 
-__all__ = ["StackedHeads", "StackedOptimizer"]
+__all__ = ["StackedHeads"]
 
 
 class StackedHeads:
@@ -84,14 +79,14 @@ class StackedHeads:
         texts = [_clipped(tangent, first.each_projection()[0].max_radius) for tangent in tangents]
         nodes, factor = self._node_tangents(), self.flat["log_temperature"].exp()
         if first.geometry == "euclidean":
-            lifted, anchors = [_squares(text) for text in texts], _squares(nodes, against=True)
-            measure: Any = _Root
+            lifted, anchors = [squares(text) for text in texts], squares(nodes, against=True)
+            measure: Any = Root
         else:
             scale = float(first.c) ** 0.5
-            lifted = [_Lift.apply(text, scale, 1.0) for text in texts]
+            lifted = [Lift.apply(text, scale, 1.0) for text in texts]
             # -<x, y>, so that the product with a text is cosh of their distance.
-            anchors = _Lift.apply(nodes, scale, -1.0)
-            factor, measure = factor / scale, _Acosh
+            anchors = Lift.apply(nodes, scale, -1.0)
+            factor, measure = factor / scale, Acosh
         dist = [
             measure.apply(lifted[tap] @ part.mT)
             for tap, part in zip(first.tap_of_level, anchors.split(self._sizes, 1), strict=True)
@@ -145,168 +140,11 @@ class StackedHeads:
                 own["points"].copy_(self.points[r * size : (r + 1) * size])
 
 
-class StackedOptimizer:
-    """AdamW and Riemannian Adam, with learning rates of each head's own.
-
-    Args:
-        heads: what to train.
-        head_lr, node_lr: R rates each; see :class:`~.settings.HeadRun`.
-        decays: names of the parameters with weight decay.
-    """
-
-    def __init__(
-        self,
-        heads: StackedHeads,
-        head_lr: Sequence[float],
-        node_lr: Sequence[float],
-        *,
-        weight_decay: float,
-        decays: Sequence[str],
-        betas: tuple[float, float] = (0.9, 0.999),
-        eps: float = 1e-8,
-    ) -> None:
-        self.heads, self.betas, self.eps, self.steps = heads, betas, eps, 0
-        self.weight_decay, self.decays = weight_decay, frozenset(decays)
-        self.head_lr = torch.tensor(list(head_lr), dtype=torch.float64)
-        self.node_lr = torch.tensor(list(node_lr), dtype=torch.float64)
-        self.moments = {
-            name: (torch.zeros_like(p), torch.zeros_like(p)) for name, p in heads.flat.items()
-        }
-        if heads.points is not None:
-            table = heads.points
-            self.moments["points"] = (torch.zeros_like(table), torch.zeros_like(table[:, :1]))
-
-    @torch.no_grad()
-    def step(self, factor: float, max_norm: float) -> None:
-        """Clip each head's gradients, then one step at ``factor`` times the learning rates.
-
-        As :func:`hyperlm.optim.clip_gradients` clips: ordinary gradients by their joint norm, those
-        of points by their Riemannian norm. Gradients are gone afterwards.
-        """
-        self.steps += 1
-        gradients = {name: p.grad for name, p in self.heads.flat.items() if p.grad is not None}
-        square = torch.stack([g.flatten(1).square().sum(1) for g in gradients.values()]).sum(0)
-        clip = (max_norm / (square.sqrt() + 1e-6)).clamp(max=1.0)
-        one, two = (1 - beta**self.steps for beta in self.betas)
-        for name, gradient in gradients.items():
-            p = self.heads.flat[name]
-            gradient.mul_(_column(clip, p))
-            rate = _column((self.node_lr if name == "weight" else self.head_lr) * factor, p)
-            mean, second = self.moments[name]
-            if name in self.decays:
-                p.mul_((1 - rate * self.weight_decay).to(p.dtype))
-            mean.lerp_(gradient, 1 - self.betas[0])
-            second.mul_(self.betas[1]).addcmul_(gradient, gradient, value=1 - self.betas[1])
-            below = second.sqrt().div_(two**0.5).add_(self.eps)
-            p.sub_((mean / below).mul_((rate / one).to(p.dtype)))
-            p.grad = None
-        if self.heads.points is not None:
-            self._step_points(self.heads.points, factor, max_norm)
-
-    def _step_points(self, points: ManifoldParameter, factor: float, max_norm: float) -> None:
-        """Riemannian Adam as geoopt has it, with the gradient of the clipping used again."""
-        size, manifold = self.heads.size, points.manifold
-        mean, second = self.moments["points"]
-        gradient = manifold.egrad2rgrad(points, points.grad)
-        # Its squared Riemannian length: one of the two metrics in it undoes the other.
-        square = (points.grad * gradient).sum(1, keepdim=True).clamp_(min=0)  # (R N, 1)
-        length = square.view(size, -1).sum(1).sqrt()
-        clip = (max_norm / length.clamp(min=max_norm)).to(points.dtype)
-        clip = clip.repeat_interleave(len(points) // size).unsqueeze(1)
-        mean.mul_(self.betas[0]).add_(gradient * clip, alpha=1 - self.betas[0])
-        second.mul_(self.betas[1]).add_(square * clip.square(), alpha=1 - self.betas[1])
-        one, two = (1 - beta**self.steps for beta in self.betas)
-        rate = (self.node_lr * factor).float().repeat_interleave(len(points) // size).unsqueeze(1)
-        time = -rate / one / ((second / two).sqrt() + self.eps)
-        moved, carried = manifold.glide(points, mean, time)
-        points.copy_(moved)
-        mean.copy_(carried)
-        points.grad = None
-
-
-class _Lift(torch.autograd.Function):
-    """Points of the unit hyperboloid ``(..., d + 1)``, time first, float64, from float32 ``u``.
-
-    ``(cosh r, sign sinh(r) u / |u|)`` with ``r = scale |u|``, and its derivative in closed form.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, tangent: Tensor, scale: float, sign: float) -> Tensor:
-        u = tangent.double()
-        radius = scale * norm(u)
-        ratio = sinhc(radius)
-        out = u.new_empty((*u.shape[:-1], u.shape[-1] + 1))
-        torch.cosh(radius, out=out[..., :1])
-        torch.mul(u, scale * sign * ratio, out=out[..., 1:])
-        ctx.save_for_backward(u, radius, ratio)
-        ctx.scale, ctx.sign = scale, sign
-        return out
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
-        (grad,) = grads
-        u, radius, ratio = ctx.saved_tensors
-        scale, time, space = ctx.scale, grad[..., :1], grad[..., 1:]
-        # sinhc'(r) / r, whose difference leaves no digits at small radii.
-        small = radius < 1e-2
-        square = torch.where(small, 1, radius).square()
-        bend = torch.where(small, 1 / 3 + radius.square() / 30, (radius.cosh() - ratio) / square)
-        along = scale**2 * (ratio * time + ctx.sign * scale * bend * dot(u, space))
-        return torch.addcmul(along * u, space, ctx.sign * scale * ratio).float(), None, None
-
-
-class _Root(torch.autograd.Function):
-    """float64 in, float32 out; the derivative is zero where two points coincide."""
-
-    @staticmethod
-    def forward(ctx: Any, square: Tensor) -> Tensor:
-        dist = square.float().clamp_(min=0.0).sqrt_()
-        ctx.save_for_backward(dist)
-        return dist
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> Tensor:
-        (dist,) = ctx.saved_tensors
-        return torch.where(dist > 0, 0.5 * grad / dist, 0.0).double()
-
-
-class _Acosh(torch.autograd.Function):
-    """float64 in, float32 out; the derivative is zero where two points coincide."""
-
-    @staticmethod
-    def forward(ctx: Any, product: Tensor) -> Tensor:
-        # What the subtraction leaves is exact enough for float32, which is twice as fast.
-        excess = (product - 1.0).float().clamp_(min=0.0)
-        sinh = torch.add(excess, 2.0).mul_(excess).sqrt_()
-        ctx.save_for_backward(sinh)
-        return excess.add_(sinh).log1p_()
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> Tensor:
-        (sinh,) = ctx.saved_tensors
-        return torch.where(sinh > 0, grad / sinh, 0.0).double()
-
-
-def _squares(x: Tensor, *, against: bool = False) -> Tensor:
-    """``(|x|^2, 1, x)``, ``against`` it ``(1, |y|^2, -2 y)``: their product is ``|x - y|^2``.
-
-    ``(..., d) -> (..., d + 2)``, float64.
-    """
-    x = x.double()
-    square = dot(x, x)
-    one = torch.ones_like(square)
-    return torch.cat([one, square, -2 * x] if against else [square, one, x], -1)
-
-
 def _clipped(tangent: Tensor, max_radius: float | None) -> Tensor:
     if max_radius is None:
         return tangent
     length = tangent.norm(dim=-1, keepdim=True).clamp(min=torch.finfo(torch.float32).tiny)
     return tangent * (max_radius / length).clamp(max=1.0)
-
-
-def _column(values: Tensor, like: Tensor) -> Tensor:
-    return values.view(-1, *(1,) * (like.dim() - 1))
 
 
 def _checked(heads: Sequence[HierarchicalHead]) -> HierarchicalHead:
