@@ -52,10 +52,12 @@ def fit_together(
         features: ``(n, taps, D)``.
         targets: end nodes ``(n,)``, or ``(n, N)`` booleans where texts have several gold paths.
     """
-    first = runs[0]
     # What is drawn follows from the seed: runs that differ in learning rates alone see the same
     # texts with the same features dropped, which are made once.
     seeds = list(dict.fromkeys(run.seed for run in runs))
+    pairs = sorted(zip(heads, runs, strict=True), key=lambda pair: seeds.index(pair[1].seed))
+    heads, runs = [head for head, _ in pairs], [run for _, run in pairs]
+    first = runs[0]
     draws = [next(run for run in runs if run.seed == seed) for seed in seeds]
     owner = torch.tensor([seeds.index(run.seed) for run in runs])
     tables = _normalised(features)
@@ -75,7 +77,7 @@ def fit_together(
         ]
         if len(own) > 1:
             shift = len(features) * torch.arange(len(seeds)).unsqueeze(1)
-    stacked = StackedHeads(heads)
+    stacked = StackedHeads(heads, [sum(run.seed == seed for run in runs) for seed in seeds])
     _tie_temperatures(stacked.flat.get("log_temperature"), first)
     optimizer = StackedOptimizer(
         stacked,
@@ -93,8 +95,6 @@ def fit_together(
         states = [table[at].view(*rows.shape, -1) for table in tables]
         if first.dropout:
             _drop_out(states, first.dropout, noise)
-        if len(seeds) < len(runs):
-            states = [state[owner] for state in states]  # (R, B, D)
         stacked.losses(states, targets[rows[owner]]).backward()
         optimizer.step(schedule(step, steps, first.warmup), first.max_grad_norm)
     stacked.write_back()

@@ -29,12 +29,17 @@ class StackedHeads:
 
     Args:
         heads: of one class, one shape and one geometry; without cone loss and learned curvature.
+        shared: how many heads, one after the other, read the same states; one each by default.
+            These are then given once, ``S`` of them instead of ``R``.
     Raises:
         OptionError: the heads do not fit together.
     """
 
-    def __init__(self, heads: Sequence[HierarchicalHead]) -> None:
+    def __init__(
+        self, heads: Sequence[HierarchicalHead], shared: Sequence[int] | None = None
+    ) -> None:
         self.heads = list(heads)
+        self._shared = list(shared or [1] * len(self.heads))
         self.first = first = _checked(self.heads)
         self.taxonomy, self.size = first.taxonomy, len(self.heads)
         self.flat: dict[str, Tensor] = {}
@@ -55,20 +60,13 @@ class StackedHeads:
         self._sizes = [part.stop - part.start for part in first.level_slices]
 
     def logits(self, states: Sequence[Tensor]) -> Tensor:
-        """Node scores ``(R, B, N)`` for normalised states, one ``(R, B, D)`` per tap."""
+        """Node scores ``(R, B, N)`` for normalised states, one ``(S, B, D)`` per tap."""
         return torch.cat(self._level_logits(states), 2)
 
     def _level_logits(self, states: Sequence[Tensor]) -> list[Tensor]:
         """The same level by level, ``(R, B, n_l)``: split once, since slices are slow to train."""
         first = self.first
-        tangents = [
-            torch.baddbmm(
-                self.flat[f"projections.{tap}.linear.bias"].unsqueeze(1),
-                state,
-                self.flat[f"projections.{tap}.linear.weight"].mT,
-            )
-            for tap, state in enumerate(states)
-        ]  # (R, B, d)
+        tangents = [self._projected(tap, state) for tap, state in enumerate(states)]
         biases = self.flat["bias"].unsqueeze(1).split(self._sizes, 2)
         if not isinstance(first, HyperbolicHead):
             tables = self.flat["weight"].split(self._sizes, 1)
@@ -95,6 +93,19 @@ class StackedHeads:
             torch.addcmul(bias, factor[:, level, None, None], part, value=-1)
             for level, (bias, part) in enumerate(zip(biases, dist, strict=True))
         ]
+
+    def _projected(self, tap: int, state: Tensor) -> Tensor:
+        """``(R, B, d)`` of states ``(S, B, D)``: one wide product for heads that share theirs."""
+        weight, bias = (
+            self.flat[f"projections.{tap}.linear.{name}"] for name in ("weight", "bias")
+        )
+        if len(state) == self.size:
+            return torch.baddbmm(bias.unsqueeze(1), state, weight.mT)
+        parts = [
+            F.linear(own, part.flatten(0, 1)).unflatten(1, part.shape[:2]).transpose(0, 1)
+            for own, part in zip(state, weight.split(self._shared), strict=True)
+        ]
+        return torch.cat(parts) + bias.unsqueeze(1)
 
     def losses(self, states: Sequence[Tensor], targets: Tensor) -> Tensor:
         """The sum over the heads of each one's loss, whose gradients are each head's own.
