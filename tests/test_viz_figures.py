@@ -243,6 +243,12 @@ def test_a_palette_makes_a_png_smaller_and_changes_no_colour_by_much(tmp_path):
     pictures = [np.asarray(Image.open(path).convert("RGB"), dtype=int) for path in (full, few)]
     assert pictures[0].shape == pictures[1].shape
     assert np.abs(pictures[0] - pictures[1]).mean() < 1
+    # The colours of large surfaces are the same, so that pictures side by side have one paper.
+    surfaces = []
+    for picture in pictures:
+        found, counts = np.unique(picture.reshape(-1, 3), axis=0, return_counts=True)
+        surfaces.append(found[np.argsort(-counts)[:4]].tolist())
+    assert surfaces[0] == surfaces[1]
     assert few.read_bytes() == save_figure(fig, tmp_path / "again.png", colors=256).read_bytes()
     # Drawn lines have no palette.
     lines = [save_figure(fig, tmp_path / f"{n}.svg", colors=n) for n in (None, 256)]

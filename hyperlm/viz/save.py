@@ -10,6 +10,7 @@ import tempfile
 from pathlib import Path
 
 import matplotlib
+import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image
 
@@ -57,10 +58,7 @@ def save_figure(fig: Figure, path: str | os.PathLike[str], *, colors: int | None
                 metadata=_METADATA[ending],
             )
             if colors and drawn is not stream:
-                # Chosen for coverage, few colours keep those of small marks.
-                few = Image.open(drawn).convert("RGB")
-                few = few.quantize(colors, Image.Quantize.MAXCOVERAGE)
-                few.save(stream, format="png", optimize=True)
+                _with_palette(Image.open(drawn), colors).save(stream, format="png", optimize=True)
         umask = os.umask(0)  # mkstemp makes a private file; the result is an ordinary one
         os.umask(umask)
         os.chmod(temporary, 0o666 & ~umask)
@@ -75,6 +73,19 @@ def save_figure(fig: Figure, path: str | os.PathLike[str], *, colors: int | None
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(temporary)
     return path
+
+
+def _with_palette(picture: Image.Image, colors: int) -> Image.Image:
+    """The most frequent colours stay exactly as they are, the others become the nearest of them."""
+    pixels = np.asarray(picture.convert("RGB"), dtype=np.int64)
+    codes = pixels @ (1 << 16, 1 << 8, 1)
+    known, at, counts = np.unique(codes, return_inverse=True, return_counts=True)
+    channels = np.stack([known >> 16, known >> 8 & 255, known & 255], axis=1)
+    often = channels[np.argsort(-counts, kind="stable")[:colors]]
+    nearest = ((channels[:, None] - often) ** 2).sum(2).argmin(1).astype(np.uint8)
+    drawn = Image.fromarray(nearest[at].reshape(codes.shape))
+    drawn.putpalette(often.astype(np.uint8).tobytes())
+    return drawn
 
 
 def _fixed_ids() -> contextlib.AbstractContextManager[None]:
