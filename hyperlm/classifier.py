@@ -117,6 +117,7 @@ class Classifier:
             loss=model.head.loss_kind,
         )
         model.config.path_temperature = found
+        model.config.calibrated_on = {"data": None, "n": len(texts)}
         return found
 
     @torch.inference_mode()

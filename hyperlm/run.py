@@ -301,6 +301,7 @@ def _finish(
     )
     if bundle.val is not None and not isinstance(classifier, TextClassifier):
         classifier.calibrate(bundle.val)
+        model.config.calibrated_on = None  # the fit that the figures of this folder have
     metrics = {
         split: classifier.evaluate(texts) if texts is not None else None
         for split, texts in (("val", bundle.val), ("test", bundle.test))

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from hyperlm.manifolds import Euclidean, Lorentz, PoincareBall, TangentBall
+from hyperlm.manifolds._functions import _is_large_table
 
 # After hyperlm.manifolds, which silences the deprecation warnings of geoopt's import.
 import geoopt  # isort: skip
@@ -157,6 +158,45 @@ def test_gliding_is_a_step_whose_momentum_goes_with_it(c, radius, time):
     torch.testing.assert_close(space.norm(y, moved), space.norm(x, v), rtol=1e-7, atol=1e-12)
 
 
+@pytest.mark.parametrize("c", [0.25, 1.0, 4.0])
+@pytest.mark.parametrize("kind", HYPERBOLIC)
+def test_a_step_to_the_origin_arrives_with_the_heading_it_left_with(kind, c):
+    """No direction leads on from there; transport along a line through the origin turns nothing."""
+    space, gen = kind(c), torch.Generator().manual_seed(3)
+    ways = torch.nn.functional.normalize(torch.randn(200, 3, generator=gen).double(), dim=1)
+    radius = torch.rand(200, 1, generator=gen).double() * 3 + 0.1
+    x = space.from_polar(radius * ways)
+    inward = space.logmap(x, space.origin(200, 3, dtype=torch.float64))
+    for y, moved in (
+        space.glide(x, inward, torch.ones(200, 1, dtype=torch.float64)),
+        space.retr_transp(x, inward, inward),
+    ):
+        if kind is Lorentz:
+            moved = moved[:, 1:]
+        assert float(space.dist0(y).max()) < 1e-7
+        heading = torch.nn.functional.normalize(moved, dim=1)
+        torch.testing.assert_close(heading, -ways, rtol=0, atol=1e-6)
+
+
+def test_gliding_stops_at_the_radius_limit_with_its_speed():
+    space = TangentBall(1.0, max_radius=5.0)
+    x = torch.tensor([[3.0, 0.0], [0.0, 4.9]], dtype=torch.float64)
+    v = torch.tensor([[1.0, 0.1], [0.0, 2.0]], dtype=torch.float64)
+    y, moved = space.glide(x, v, torch.full((2, 1), 4.0, dtype=torch.float64))
+    torch.testing.assert_close(y.norm(dim=1), torch.full((2,), 5.0, dtype=torch.float64))
+    torch.testing.assert_close(space.norm(y, moved), space.norm(x, v))
+
+
+@pytest.mark.parametrize("radius", [0.0, 1e-320, 1e-200, 1e-160, 1e-156, 1e-8])
+def test_gradients_and_steps_at_vanishing_radii_are_those_at_the_origin(radius):
+    space = TangentBall(1.0)
+    x, v = torch.tensor([[radius, 0.0], [0.6, 0.8]], dtype=torch.float64).split(1)
+    torch.testing.assert_close(space.egrad2rgrad(x, v), v)
+    y, moved = space.glide(x, v, torch.ones(1, 1, dtype=torch.float64))
+    torch.testing.assert_close(y, v, rtol=1e-7, atol=1e-7)
+    torch.testing.assert_close(space.norm(y, moved), torch.ones(1, dtype=torch.float64))
+
+
 def test_gliding_in_flat_space_is_walking_straight_on():
     x, v = torch.randn(2, 5, 3, generator=torch.Generator().manual_seed(0))
     times = torch.linspace(-1, 1, 5).unsqueeze(1)
@@ -169,6 +209,7 @@ def test_large_tables_glide_in_blocks_to_the_same_places():
     space, gen = TangentBall(2.0), torch.Generator().manual_seed(0)
     x, v = torch.randn(2, 5000, 16, generator=gen)
     times = torch.randn(5000, 1, generator=gen)
+    assert _is_large_table((x, v, times))
     whole = space.glide(x, v, times)
     rows = torch.arange(0, 5000, 617)
     for one, other in zip(whole, space.glide(x[rows], v[rows], times[rows]), strict=True):

@@ -250,6 +250,8 @@ def test_a_palette_makes_a_png_smaller_and_changes_no_colour_by_much(tmp_path):
         surfaces.append(found[np.argsort(-counts)[:4]].tolist())
     assert surfaces[0] == surfaces[1]
     assert few.read_bytes() == save_figure(fig, tmp_path / "again.png", colors=256).read_bytes()
+    with pytest.raises(OptionError, match="1 to 256"):
+        save_figure(fig, few, colors=257)
     # Drawn lines have no palette.
     lines = [save_figure(fig, tmp_path / f"{n}.svg", colors=n) for n in (None, 256)]
     assert lines[0].read_bytes() == lines[1].read_bytes()

@@ -85,7 +85,10 @@ def calibrate(
     after = model.calibrate(texts), model.evaluate(texts)["ece"]
     fit = {
         "path_temperature": after[0],
-        "calibrated_on": {"data": Path(data).name, "n": len(texts)},
+        "calibrated_on": {
+            "data": Path(data).name + ("" if Path(data).is_file() else f", {split}"),
+            "n": len(texts),
+        },
     }
     write_json(config, loads(config.read_text("utf-8")) | fit)
     names = ("temperature", "ece")

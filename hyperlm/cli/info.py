@@ -153,10 +153,9 @@ def _show(facts: dict[str, Any]) -> None:
             heat = facts["path_temperature"]
             known = f"at temperature {heat:g}" + " (fitted)" * (heat != 1)
             if since := facts["calibrated_on"]:
-                texts = f"{since['n']:,} texts of {since['data']}"
-                known = (
-                    f"at temperature {heat:g}, fitted to {texts}; the errors below are from before"
-                )
+                texts = f"{since['n']:,} texts" + (f" of {since['data']}" if since["data"] else "")
+                known = f"at temperature {heat:g}, fitted to {texts}"
+                known += "; the errors below are from before" if facts["results"] else ""
             rows.append(("probabilities", known))
         if "nodes" in facts:
             kind = "tree" if facts["tree"] else "DAG"

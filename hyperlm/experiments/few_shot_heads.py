@@ -194,11 +194,10 @@ def _contrast(stacked: StackedHeads, states: Tensor, classes: Tensor) -> Tensor:
     """The contrastive loss of every head's projected texts, summed.
 
     Args:
-        states: ``(R, B, D)``. classes: ``(R, B, L)``.
+        states: ``(S, B, D)``. classes: ``(R, B, L)``.
     """
     first = stacked.first
-    weight, bias = (stacked.flat[f"projections.0.linear.{name}"] for name in ("weight", "bias"))
-    tangents = torch.baddbmm(bias.unsqueeze(1), states, weight.mT)  # (R, B, d)
+    tangents = stacked.projected(0, states)
     flat = not isinstance(first, HyperbolicHead) or first.geometry == "euclidean"
     c = 1.0 if flat else float(first.c)  # type: ignore[arg-type]
     dist = [_pairwise(part, part, c, flat) for part in tangents]

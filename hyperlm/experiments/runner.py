@@ -28,7 +28,7 @@ __all__ = ["Extra", "run_all"]
 Extra = Callable[[dict[str, Tensor], Taxonomy, dict[str, Split], Loss], dict[str, Any]]
 """Node scores of val and test, taxonomy, splits, loss -> figures."""
 
-TOGETHER = 18  # heads that train at once, the grids of two seeds: more save little
+TOGETHER = 18  # heads that train at once: the grids of two seeds, whose draws are made once
 
 
 def run_all(

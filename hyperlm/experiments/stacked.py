@@ -32,7 +32,7 @@ class StackedHeads:
         shared: how many heads, one after the other, read the same states; one each by default.
             These are then given once, ``S`` of them instead of ``R``.
     Raises:
-        OptionError: the heads do not fit together.
+        OptionError: the heads do not fit together, or ``shared`` counts others.
     """
 
     def __init__(
@@ -40,6 +40,8 @@ class StackedHeads:
     ) -> None:
         self.heads = list(heads)
         self._shared = list(shared or [1] * len(self.heads))
+        if sum(self._shared) != len(self.heads):
+            raise OptionError(f"shared = {self._shared} does not count {len(self.heads)} heads.")
         self.first = first = _checked(self.heads)
         self.taxonomy, self.size = first.taxonomy, len(self.heads)
         self.flat: dict[str, Tensor] = {}
@@ -66,7 +68,7 @@ class StackedHeads:
     def _level_logits(self, states: Sequence[Tensor]) -> list[Tensor]:
         """The same level by level, ``(R, B, n_l)``: split once, since slices are slow to train."""
         first = self.first
-        tangents = [self._projected(tap, state) for tap, state in enumerate(states)]
+        tangents = [self.projected(tap, state) for tap, state in enumerate(states)]
         biases = self.flat["bias"].unsqueeze(1).split(self._sizes, 2)
         if not isinstance(first, HyperbolicHead):
             tables = self.flat["weight"].split(self._sizes, 1)
@@ -94,7 +96,7 @@ class StackedHeads:
             for level, (bias, part) in enumerate(zip(biases, dist, strict=True))
         ]
 
-    def _projected(self, tap: int, state: Tensor) -> Tensor:
+    def projected(self, tap: int, state: Tensor) -> Tensor:
         """``(R, B, d)`` of states ``(S, B, D)``: one wide product for heads that share theirs."""
         weight, bias = (
             self.flat[f"projections.{tap}.linear.{name}"] for name in ("weight", "bias")

@@ -78,7 +78,8 @@ class StackedOptimizer:
         size, manifold = self.heads.size, points.manifold
         mean, second = self.moments["points"]
         gradient = manifold.egrad2rgrad(points, points.grad)
-        # Its squared Riemannian length: one of the two metrics in it undoes the other.
+        # Its squared Riemannian length, for one of the two metrics in it undoes the other; to 1e-7
+        # exp(radius), which is what rounding the gradient leaves.
         square = (points.grad * gradient).sum(1, keepdim=True).clamp_(min=0)  # (R N, 1)
         length = square.view(size, -1).sum(1).sqrt()
         clip = (max_norm / length.clamp(min=max_norm)).to(points.dtype)

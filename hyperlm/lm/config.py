@@ -31,8 +31,8 @@ class HierarchicalLMConfig(PreTrainedConfig):
         max_length: longest text in tokens; longer ones are truncated.
         path_temperature: what divides the scores of paths before they become probabilities; 1 until
             :func:`~hyperlm.calibration.fit_temperature` has seen texts.
-        calibrated_on: ``{"data": ..., "n": ...}`` of a fit by ``hyperlm calibrate``, ``None`` where
-            it is that of training.
+        calibrated_on: ``{"data": ..., "n": ...}`` of a later fit, whose data only ``hyperlm
+            calibrate`` knows by name; ``None`` where it is that of training.
     """
 
     model_type = "hyperlm"

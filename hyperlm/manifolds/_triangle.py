@@ -31,10 +31,12 @@ class Triangle:
         self.radius = torch.log1p(2 * (square + _root(square * (1 + square))))
         ahead = torch.sinh(a - n)
         # Angles at the origin and at the new point, each opposite a known side.
-        outset = _angle(sin, cos)
-        around = _angle(sinh_n * sin, ahead + sinh_n * torch.cosh(a) * open_)
+        outset = _angle(sin, cos, 0)
+        around = _angle(sinh_n * sin, ahead + sinh_n * torch.cosh(a) * open_, 0)
         self.angle = torch.where(a > 0, around, outset)
-        self.arrival = _angle(sinh_a * sin, sinh_a * torch.cosh(n) * open_ - ahead)
+        # At the origin itself, where no direction leads on, transport turns nothing.
+        straight = outset - self.angle
+        self.arrival = _angle(sinh_a * sin, sinh_a * torch.cosh(n) * open_ - ahead, straight)
         self.turn = self.angle + self.arrival - outset
 
 
@@ -84,10 +86,11 @@ def heading(rise: Tensor, side: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return n, torch.where(moving, rise / below, 1), side / below
 
 
-def _angle(opposite: Tensor, adjacent: Tensor) -> Tensor:
-    """``atan2``, zero with zero gradient where both are zero."""
+def _angle(opposite: Tensor, adjacent: Tensor, otherwise: Tensor | float) -> Tensor:
+    """``atan2``, and ``otherwise`` where both are zero."""
     defined = opposite.square() + adjacent.square() > 0
-    return torch.atan2(torch.where(defined, opposite, 0), torch.where(defined, adjacent, 1))
+    angle = torch.atan2(torch.where(defined, opposite, 0), torch.where(defined, adjacent, 1))
+    return torch.where(defined, angle, otherwise)
 
 
 def radius_and_direction(x: Tensor) -> tuple[Tensor, Tensor]:

@@ -67,7 +67,7 @@ class TangentBall(Geometry):
     def _glide(self, x: Tensor, v: Tensor, t: Tensor, limit: float) -> tuple[Tensor, Tensor]:
         s = self._scale(x)
         radius = norm(x)
-        a, per_radius = s * radius, 1 / torch.where(radius > 0, radius, 1)
+        a, per_radius = s * radius, _per(radius)
         rise = dot(x, v) * per_radius
         across = v - rise * per_radius * x
         # What rounding left of it along the radius, as in Step.
@@ -153,9 +153,8 @@ class TangentBall(Geometry):
     def egrad2rgrad(self, x: Tensor, u: Tensor) -> Tensor:
         """Radial part unchanged, the part across divided by ``S^2``."""
         radius = norm(x)
-        shrink = 1 / sinhc(self._scale(x) * radius).square()
-        per_square = 1 / torch.where(radius > 0, radius, 1).square()
-        return shrink * u + (1 - shrink) * dot(x, u) * per_square * x
+        shrink, per_radius = 1 / sinhc(self._scale(x) * radius).square(), _per(radius)
+        return shrink * u + (1 - shrink) * (dot(x, u) * per_radius) * per_radius * x
 
     def proju(self, x: Tensor, u: Tensor) -> Tensor:
         """Every vector is tangent."""
@@ -166,3 +165,8 @@ class TangentBall(Geometry):
 
     def _off(self, x: Tensor, atol: float, rtol: float) -> Tensor:
         return (norm(x) > self.radius_limit(x.dtype) * (1 + rtol) + atol).squeeze(-1)
+
+
+def _per(radius: Tensor) -> Tensor:
+    """One over a radius; one for radii whose squares vanish, which are as good as the origin."""
+    return 1 / torch.where(radius > torch.finfo(radius.dtype).tiny ** 0.5, radius, 1)

@@ -31,9 +31,11 @@ def save_figure(fig: Figure, path: str | os.PathLike[str], *, colors: int | None
     Args:
         colors: of a PNG, at most 256, in a palette; ``None`` for all.
     Raises:
-        OptionError: The ending is not .png, .svg or .pdf.
+        OptionError: The ending is not .png, .svg or .pdf, or a palette of another size.
         OutputError: The folder is missing or the file cannot be written.
     """
+    if colors is not None and not 1 <= colors <= 256:
+        raise OptionError(f"colors = {colors}: a palette has 1 to 256.")
     path = Path(path)
     ending = path.suffix.lower()
     if ending not in FIGURE_ENDINGS:
@@ -58,7 +60,8 @@ def save_figure(fig: Figure, path: str | os.PathLike[str], *, colors: int | None
                 metadata=_METADATA[ending],
             )
             if colors and drawn is not stream:
-                _with_palette(Image.open(drawn), colors).save(stream, format="png", optimize=True)
+                picture = _with_palette(Image.open(drawn), colors)
+                picture.save(stream, format="png", optimize=True, dpi=(fig.dpi, fig.dpi))
         umask = os.umask(0)  # mkstemp makes a private file; the result is an ordinary one
         os.umask(umask)
         os.chmod(temporary, 0o666 & ~umask)
@@ -82,7 +85,12 @@ def _with_palette(picture: Image.Image, colors: int) -> Image.Image:
     known, at, counts = np.unique(codes, return_inverse=True, return_counts=True)
     channels = np.stack([known >> 16, known >> 8 & 255, known & 255], axis=1)
     often = channels[np.argsort(-counts, kind="stable")[:colors]]
-    nearest = ((channels[:, None] - often) ** 2).sum(2).argmin(1).astype(np.uint8)
+    nearest = np.concatenate(
+        [
+            ((part[:, None] - often) ** 2).sum(2).argmin(1)
+            for part in np.array_split(channels, 1 + len(channels) // 4096)
+        ]
+    ).astype(np.uint8)
     drawn = Image.fromarray(nearest[at].reshape(codes.shape))
     drawn.putpalette(often.astype(np.uint8).tobytes())
     return drawn
