@@ -68,6 +68,16 @@ def test_intervals_share_their_lines_over_panels():
         intervals_figure({"empty": {}}, x_label="x")
 
 
+def test_two_dimensions_far_apart_stand_on_a_scale_of_doublings_and_layers_do_not():
+    lines = {"a": [(2.0, 1.0, 0.5, 1.5), (64.0, 3.0, 2.5, 3.5)]}
+    (axes,) = curves_figure([Panel("x", "percent", lines)], x_label="dimension").axes
+    assert axes.get_xscale() == "log"
+    assert [tick.get_text() for tick in axes.get_xticklabels()] == ["2", "64"]
+    layers = {"a": [(float(x), 1.0, 0.5, 1.5) for x in range(1, 17)]}
+    (axes,) = curves_figure([Panel("x", "percent", layers)], x_label="layer").axes
+    assert axes.get_xscale() == "linear"
+
+
 def test_a_scatter_refuses_what_has_no_place():
     with pytest.raises(OptionError, match="at least one point"):
         scatter_figure({}, x_label="x", y_label="y")

@@ -103,7 +103,7 @@ def draw_panel(axes: Axes, panel: Panel, names: Sequence[str], colors: Theme) ->
         axes.set_title(shorten(panel.title, 40), parse_math=False)
     axes.set_ylabel(shorten(panel.unit, 40), parse_math=False)
     doubling = min(xs, default=0.0) > 0 and all(np.log2(x) % 1 == 0 for x in xs)
-    if doubling and len(xs) > 2 and max(xs) >= 16 * min(xs):
+    if doubling and len(xs) > 1 and max(xs) >= 16 * min(xs):
         axes.set_xscale("log", base=2)  # powers of two, as dimensions usually are; no layers
         axes.set_xticks(sorted(xs), labels=[f"{x:g}" for x in sorted(xs)])
         axes.minorticks_off()
