@@ -41,6 +41,16 @@ def main() -> None:
     seconds = medians(contestants, args.runs)
     base = seconds.pop("geoopt ball")
     table = {f"step: {name} / geoopt ball": value / base for name, value in seconds.items()}
+    space, momentum = TangentBall(1.0), 1e-3 * torch.randn_like(v)
+    time = torch.full((args.points, 1), -0.1)
+    seconds = medians(
+        {
+            "glide": lambda: space.glide(v, momentum, time),
+            "retr_transp": lambda: space.retr_transp(v, time * momentum, momentum),
+        },
+        args.runs,
+    )
+    table["tangent vectors: glide / retr_transp"] = seconds["glide"] / seconds["retr_transp"]
     if args.json:
         print(json.dumps(table, indent=2))
         return
