@@ -317,7 +317,7 @@ def test_wrong_words_are_explained(tmp_path):
         (["nonsense"], "compare-geometries"),
         (["starts", "--dims", "4,x"], "--dims"),
         (["starts", "--data", "demo", "--set", "shares=1,2"], "shares=1,0.25"),
-        (["starts", "--data", "demo", "--set", "shares=all"], "numbers up to 1"),
+        (["starts", "--data", "demo", "--set", "shares=all"], "numbers above 0 and up to 1"),
         (["report"], "no results yet"),
     ):
         done = CliRunner().invoke(app, ["experiment", *words, "-o", str(tmp_path / "r.jsonl")])

@@ -1,5 +1,7 @@
 """Geometries compared where the backbone is trained too: rates, runs, report."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from experiment_data import pictures
@@ -105,7 +107,8 @@ def test_each_arm_takes_its_own_rate_by_val(data, tmp_path, monkeypatch):
     } == high
     report.write_report(results, tmp_path / "results.md")
     text = (tmp_path / "results.md").read_text(encoding="utf-8")
-    assert f"### {data.name}, whole models" in text
+    assert f"### {data.name}, {Path(data.backbone).name}, 16 tokens, whole models" in text
+    assert f"--data {data.name} --backbone {data.backbone} --max-length 16 --set" in text
     assert "| d = 4, 2 seeds |" in text
     assert "| poincare, d = 4, 0.0003, 0.003 | 1 |" in text
     assert "lorentz against poincare" in text
@@ -169,7 +172,7 @@ def test_what_is_trained_must_be_known(data, demo_like, tmp_path):
     assert "choose head or model" in done.output
     done = CliRunner().invoke(app, [*command[:-1], "trained=model", "--set", "rates=fast"])
     assert done.exit_code == 1
-    assert "give numbers with commas" in done.output
+    assert "give numbers above 0 with commas" in done.output
     done = CliRunner().invoke(app, [*command[:-1], "trained=model", "--set", "paces=slow"])
     assert done.exit_code == 1
     assert "'slow' is none of gentle, fast" in done.output

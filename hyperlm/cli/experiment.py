@@ -85,6 +85,7 @@ def experiment(
         raise OptionError(f"experiment {name!r} is unknown; choose one of {', '.join(NAMES)}.")
     from hyperlm.cli.output import show_json
     from hyperlm.experiments import ResultsFile
+    from hyperlm.experiments.told import wholes_in
     from hyperlm.progress import quiet_libraries
 
     quiet_libraries()
@@ -94,6 +95,9 @@ def experiment(
         "path_separator": path_separator,
         "taxonomy": taxonomy,
     }
+    told: dict[str, Any] = {"seeds": seeds}
+    if dims:
+        told["dims"] = wholes_in(dims, "--dims", least=2, example="--dims 4,64")
     results = ResultsFile(output)
     before = len(results)
     if name == "report":
@@ -113,7 +117,7 @@ def experiment(
                 "columns": {key: value for key, value in columns.items() if value is not None},
                 "progress": not json,
             },
-            {"seeds": seeds, **({"dims": _numbers(dims)} if dims else {})},
+            told,
             change or [],
             arm or [],
         )
@@ -188,10 +192,3 @@ def _changed(run: Callable[..., None], name: str, changes: Sequence[str]) -> dic
                 f"--set {change!r}: {key} is {kind}, as in {key}={own[key]}."
             ) from None
     return found
-
-
-def _numbers(text: str) -> list[int]:
-    parts = [part.strip() for part in text.split(",")]
-    if not all(part.isdigit() and int(part) >= 2 for part in parts):
-        raise OptionError(f"--dims {text!r} was not understood. Give numbers from 2, as in 4,64.")
-    return [int(part) for part in parts]

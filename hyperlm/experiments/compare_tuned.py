@@ -9,7 +9,6 @@ them hours.
 """
 
 import itertools
-import math
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
@@ -26,6 +25,7 @@ from hyperlm.errors import OptionError
 from hyperlm.experiments.features import FrozenData, Split
 from hyperlm.experiments.measure import geometry_of, measure, unbits
 from hyperlm.experiments.results import Record, ResultsFile
+from hyperlm.experiments.told import rates_in
 from hyperlm.experiments.trials import Trial, run_trials
 from hyperlm.lm.model import HierarchicalLM
 from hyperlm.metrics import expected_calibration_error
@@ -82,7 +82,8 @@ def run(
     Raises:
         OptionError: rates that are no positive numbers, unknown paces.
     """
-    numbers, wanted = _numbers(rates), _known(paces)
+    numbers = rates_in(rates, "--set rates", example=f"rates={RATES}")
+    wanted = _known(paces)
     for dim, seed, rate in itertools.product(dims, range(seeds), numbers):
         for arm, pace in itertools.product(arms, wanted):
             run_trials(
@@ -202,13 +203,3 @@ def _known(paces: str) -> list[str]:
     if unknown := [part for part in wanted if part not in PACES]:
         raise OptionError(f"--set paces={paces}: {unknown[0]!r} is none of {', '.join(PACES)}.")
     return wanted
-
-
-def _numbers(rates: str) -> list[float]:
-    try:
-        numbers = [float(part) for part in rates.split(",")]
-    except ValueError:
-        numbers = []
-    if not numbers or not all(0 < number < math.inf for number in numbers):
-        raise OptionError(f"--set rates={rates}: give numbers with commas, as in rates={RATES}.")
-    return numbers

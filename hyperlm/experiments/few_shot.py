@@ -17,6 +17,7 @@ from hyperlm.experiments.arms import named
 from hyperlm.experiments.features import FrozenData
 from hyperlm.experiments.few_shot_bench import Bench
 from hyperlm.experiments.results import Record, ResultsFile
+from hyperlm.experiments.told import wholes_in
 from hyperlm.experiments.trials import Trial
 
 __all__ = ["ARMS", "NAME", "SHOTS", "ZERO", "Arm", "arms_of", "run"]
@@ -116,7 +117,7 @@ def run(
     if len(dims) != 1:
         raise OptionError(f"--dims {','.join(map(str, dims))}: few-shot runs at one dimension.")
     arms = named(arms, ARMS)
-    counts = _numbers(shots)
+    counts = wholes_in(shots, "--set shots", least=1, example="shots=1,4,16")
     bench = Bench(data, dims[0], progress)
     if ZERO in arms:
         _arm(ZERO, 0, {}, bench, results, [0], [0])
@@ -135,13 +136,6 @@ def arms_of(results: ResultsFile, data: str) -> dict[tuple[str, int], list[Recor
             at = record.labels["arm"], record.labels["shots"]
             found.setdefault(at, []).append(record)
     return found
-
-
-def _numbers(shots: str) -> list[int]:
-    parts = [part.strip() for part in shots.split(",")]
-    if not all(part.isdigit() and int(part) for part in parts):
-        raise OptionError(f"shots {shots!r}: give texts of a class, from 1, as in shots=1,4,16.")
-    return [int(part) for part in parts]
 
 
 def _arm(

@@ -23,6 +23,7 @@ from hyperlm.experiments import (
 from hyperlm.experiments.markdown import table
 from hyperlm.experiments.published import COLUMNS, NOTE, ROWS, SETS
 from hyperlm.experiments.results import Record, ResultsFile
+from hyperlm.experiments.sources import told_apart
 
 __all__ = ["write_report"]
 
@@ -51,7 +52,8 @@ and, for what is known text by text, one over texts, both adjusted (Holm) over t
 question, at 5 %. Where only seeds can be tested, it says *on these texts*: other texts might not
 show it. Where nothing is drawn, texts alone decide. *hF1* is the F1 of labels with their ancestors;
 *distance* the mean number of edges between answer and gold, right answers included; *ECE* the mean
-gap between the probability of a path, as training leaves it, and how often it holds."""
+gap between the probability of a path, as training leaves it, and how often it holds. Of a text the
+backbone *minilm* reads 128 tokens, except where the name of the data says otherwise."""
 
 
 def write_report(results: ResultsFile, path: Path) -> None:
@@ -68,7 +70,7 @@ def write_report(results: ResultsFile, path: Path) -> None:
     temporary = path.with_name(f".{path.name}.part")
     try:
         images.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(_document(results, path, images), encoding="utf-8")
+        temporary.write_text(_document(told_apart(results), path, images), encoding="utf-8")
         temporary.replace(path)
     except OSError as error:
         with contextlib.suppress(OSError):

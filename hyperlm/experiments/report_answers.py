@@ -9,6 +9,7 @@ from hyperlm.experiments.answers import NAME, arms_of, budget
 from hyperlm.experiments.markdown import BARS, figure, picture, save_picture, spread, table
 from hyperlm.experiments.quantities import Quantity, interval, known
 from hyperlm.experiments.results import Record, ResultsFile
+from hyperlm.experiments.sources import called
 from hyperlm.experiments.verdicts import against
 from hyperlm.viz.intervals import Lines, intervals_figure
 
@@ -32,7 +33,7 @@ def section(results: ResultsFile, images: Path) -> list[str]:
         every = [record for records in arms.values() for record in records]
         first = next((r for r in every if r.labels["arm"] != _BASE), every[0])
         kinds = known(record for records in arms.values() for record in records)
-        parts += [f"### {name}", _budget(first, name), _table(arms, kinds)]
+        parts += [f"### {name}", _budget(first), _table(arms, kinds)]
         if sentences := against(arms, _BASE, kinds):
             parts += [f"Against {_BASE}, paired:", *sentences]
         image = picture(images, NAME, name)
@@ -62,7 +63,7 @@ def _draw(arms: dict[str, list[Record]], kinds: list[Quantity], path: Path) -> N
     save_picture(intervals_figure(panels, x_label="percent", notes=[BARS]), path)
 
 
-def _budget(record: Record, name: str) -> str:
+def _budget(record: Record) -> str:
     """What was run, as the command that repeats it."""
     settings = budget(record)
     changes = {
@@ -80,8 +81,8 @@ def _budget(record: Record, name: str) -> str:
         f"{settings['texts'] or 'All'} training texts drawn by the seed, {settings['epochs']} "
         f"epochs, {record.figures['test']['n']} test texts, the first "
         f"{settings['words'] or 'words up to the limit'} words of each. "
-        f"`hyperlm experiment {NAME} --data {name} --backbone {settings['backbone']} "
-        f"--max-length {settings['max_length']} {told}`"
+        f"`hyperlm experiment {NAME} --data {called(record.data)} "
+        f"--backbone {settings['backbone']} --max-length {settings['max_length']} {told}`"
     )
 
 

@@ -19,6 +19,7 @@ from hyperlm.experiments.markdown import (
 )
 from hyperlm.experiments.quantities import Quantity, interval, known, seeds_of
 from hyperlm.experiments.results import Record, ResultsFile
+from hyperlm.experiments.sources import arguments
 from hyperlm.experiments.statistics import BETTER, BETTER_HERE, NO_DIFFERENCE, Difference
 from hyperlm.experiments.trials import Trial
 from hyperlm.viz.curves import Panel, curves_figure
@@ -52,7 +53,8 @@ def section(results: ResultsFile, images: Path) -> list[str]:
         if not arms:
             continue
         kinds = known(record for records in arms.values() for record in records)
-        parts += [f"### {name}", f"`hyperlm experiment {NAME} --data {name}`{_cost(results, name)}"]
+        command = f"`hyperlm experiment {NAME} {arguments(results.of(experiment=NAME), name)}`"
+        parts += [f"### {name}", command + _cost(results, name)]
         parts += [widest(arms, kinds), _by_dimension(arms, kinds)]
         parts += [_rates(arms, results, name)]
         parts += ["Differences; bold where a verdict is given:", verdicts(arms, kinds)]

@@ -7,6 +7,7 @@ from hyperlm.experiments.few_shot import ARMS, NAME, ZERO, arms_of
 from hyperlm.experiments.markdown import figure, gathered, picture, save_picture, spread, table
 from hyperlm.experiments.quantities import Quantity, difference, interval
 from hyperlm.experiments.results import Record, ResultsFile
+from hyperlm.experiments.sources import arguments
 from hyperlm.experiments.statistics import Difference, holm, verdict
 from hyperlm.viz.curves import Panel, curves_figure
 
@@ -93,9 +94,10 @@ def section(results: ResultsFile, images: Path) -> list[str]:
         if not shots:
             continue
         size = {count: _texts(arms, count) for count in shots}
+        told = arguments(results.of(experiment=NAME), name)
         parts += [
             f"### {name}, few texts",
-            f"`hyperlm experiment {NAME} --data {name}`. Training texts: "
+            f"`hyperlm experiment {NAME} {told}`. Training texts: "
             + ", ".join(f"{size[count]:,} at k = {count}" for count in shots)
             + ".",
         ]

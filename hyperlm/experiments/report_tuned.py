@@ -8,6 +8,7 @@ from hyperlm.experiments.markdown import BARS, figure, picture, save_picture, sp
 from hyperlm.experiments.quantities import Quantity, interval, known
 from hyperlm.experiments.report_compare import Arms, verdicts, widest
 from hyperlm.experiments.results import ResultsFile
+from hyperlm.experiments.sources import arguments
 from hyperlm.viz.intervals import Lines, intervals_figure
 
 __all__ = ["section"]
@@ -21,9 +22,10 @@ def section(results: ResultsFile, images: Path) -> list[str]:
         if not arms:
             continue
         kinds = known(record for records in arms.values() for record in records)
+        told = arguments(results.of(experiment=NAME), name)
         parts += [
             f"### {name}, whole models",
-            f"`hyperlm experiment compare-geometries --data {name} --set trained=model`",
+            f"`hyperlm experiment compare-geometries {told} --set trained=model`",
             widest(arms, kinds),
             _tries(results, name),
             *_open(results, name),

@@ -9,11 +9,11 @@ starts``.
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from hyperlm.errors import OptionError
 from hyperlm.experiments.arms import chosen, named, tuned
 from hyperlm.experiments.features import FrozenData
 from hyperlm.experiments.results import Record, ResultsFile
 from hyperlm.experiments.settings import HeadRun
+from hyperlm.experiments.told import shares_in
 
 __all__ = ["NAME", "SHARES", "STARTS", "arms_of", "run"]
 
@@ -50,7 +50,7 @@ def run(
         shares: of the training texts, numbers up to 1 with commas.
     """
     for dim in dims:
-        for share in _numbers(shares):
+        for share in shares_in(shares, "--set shares", example=f"shares={SHARES}"):
             for name in named(arms, STARTS):
                 tuned(
                     replace(STARTS[name], dim=dim, train_share=share),
@@ -60,16 +60,6 @@ def run(
                     labels={"experiment": NAME, "arm": name, "share": share},
                     progress=progress,
                 )
-
-
-def _numbers(shares: str) -> list[float]:
-    try:
-        numbers = [float(part) for part in shares.split(",")]
-    except ValueError:
-        numbers = []
-    if not numbers or not all(0 < number <= 1 for number in numbers):
-        raise OptionError(f"--set shares={shares}: give numbers up to 1, as in shares={SHARES}.")
-    return numbers
 
 
 def arms_of(results: ResultsFile, data: str, share: float, dim: int) -> dict[str, list[Record]]:

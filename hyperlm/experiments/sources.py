@@ -1,0 +1,77 @@
+"""What a report calls the data of its runs: runs on other data never stand under one name.
+
+A results file may hold runs of one data set read by several backbones, to several lengths, or from
+files that changed between two runs.
+"""
+
+import copy
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from hyperlm.experiments.results import Record, ResultsFile
+from hyperlm.options import TrainingOptions
+
+__all__ = ["arguments", "called", "told_apart"]
+
+_USUAL = TrainingOptions()
+_SAY_THEMSELVES = ("layer-sweep", "answers")  # how the backbone reads: in their own sections
+_CONTENT = ("files", "taxonomy")
+_CALLED = "called"  # the name that the command was given
+
+
+def told_apart(results: ResultsFile) -> ResultsFile:
+    """The same records, whose data have a name for each backbone, length and content.
+
+    A name says the backbone and the length where they are not those of ``hyperlm train``, and the
+    content, by the start of its checksum, where it differs between runs.
+    """
+    contents: dict[str, set[str]] = {}
+    for record in results.records:
+        contents.setdefault(record.data["name"], set()).add(_content(record.data))
+    several = {name for name, found in contents.items() if len(found) > 1}
+    apart = copy.copy(results)
+    apart.records = [
+        replace(record, data=record.data | {"name": _name(record, several), _CALLED: name})
+        for record in results.records
+        for name in (record.data["name"],)
+    ]
+    return apart
+
+
+def arguments(records: Sequence[Record], name: str) -> str:
+    """``--data wos --max-length 256``: what names these data to a command."""
+    data = next(record.data for record in records if record.data["name"] == name)
+    return " ".join([f"--data {called(data)}", *_options(data).values()])
+
+
+def called(data: dict[str, Any]) -> str:
+    """What the command was given as ``--data``."""
+    return str(data.get(_CALLED, data["name"]))
+
+
+def _name(record: Record, several: set[str]) -> str:
+    data, parts = record.data, [record.data["name"]]
+    if record.labels.get("experiment") not in _SAY_THEMSELVES:
+        parts += _options(data)
+    if data["name"] in several:
+        parts.append(f"files {_content(data)}")
+    return ", ".join(parts)
+
+
+def _options(data: dict[str, Any]) -> dict[str, str]:
+    """How the backbone reads, where it is unusual: in words, and as options."""
+    found = {}
+    if (backbone := data.get("backbone", _USUAL.backbone)) != _USUAL.backbone:
+        found[Path(backbone).name] = f"--backbone {backbone}"
+    if (length := data.get("max_length", _USUAL.max_length)) != _USUAL.max_length:
+        found[f"{length} tokens"] = f"--max-length {length}"
+    return found
+
+
+def _content(data: dict[str, Any]) -> str:
+    told = json.dumps({key: data.get(key) for key in _CONTENT}, sort_keys=True)
+    return hashlib.sha256(told.encode()).hexdigest()[:8]
