@@ -33,6 +33,9 @@ def embed(
         Path, _option("Output", "File for the points.", "--output", "-o", metavar="FILE")
     ] = Path("points.safetensors"),
     dim: Annotated[int, _option("Points", "Dimension, at least 2.")] = 5,
+    geometry: Annotated[
+        str, _option("Points", "Flat space is the control.", metavar="poincare|euclidean")
+    ] = "poincare",
     curvature: Annotated[
         float, _option("Points", "c > 0; the space has curvature -c.", metavar="C")
     ] = 1.0,
@@ -76,7 +79,7 @@ def embed(
     debug: Debug = False,
 ) -> None:
     """Place a taxonomy in hyperbolic space by training: nodes near their ancestors, parents
-    nearer to the origin than children."""
+    nearer to the origin than children. Flat space is there to compare with."""
     checkpoint = output.with_name(f"{output.name}.checkpoint")
     _check_output(output, checkpoint, overwrite=overwrite, resume=resume)
 
@@ -90,6 +93,7 @@ def embed(
         raise OptionError(f"--ranked {ranked}: give a number of nodes, or 0 for all.")
     options = EmbeddingOptions(
         dim=dim,
+        geometry=geometry,
         curvature=curvature,
         loss=loss,
         start=start,
@@ -106,7 +110,7 @@ def embed(
     begun = time.perf_counter()
     points = _train(tree, options, checkpoint, resume=resume)
     seconds = time.perf_counter() - begun
-    save_points(output, points, tree, c=curvature, command=_command())
+    save_points(output, points, tree, c=options.c, command=_command())
     checkpoint.unlink(missing_ok=True)
     facts = {
         "taxonomy": str(taxonomy),
@@ -114,7 +118,7 @@ def embed(
         "options": vars(options),
         "nodes": len(tree),
         "seconds": seconds,
-        "results": _measure(tree, points, curvature, ranked or None, seed),
+        "results": _measure(tree, points, options.c, ranked or None, seed),
     }
     if json:
         from hyperlm.cli.output import show_json

@@ -25,6 +25,7 @@ NAMES = (
     "layer-sweep",
     "peers",
     "few-shot",
+    "trees",
     "report",
 )
 
@@ -163,7 +164,7 @@ def _run(
         settings["arms"] = arms
     results.check_open()  # before anything is trained
     for source in sources:
-        data = FrozenData(source, **features)
+        data = getattr(module, "read", FrozenData)(source, **features)
         told = module.run(data, results, progress=features["progress"], **settings)
         if told:
             say(told)

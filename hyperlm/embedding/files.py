@@ -33,13 +33,15 @@ def save_points(
 ) -> None:
     """Write points with their taxonomy; an existing file is replaced.
 
+    Args:
+        c: Curvature is ``-c``; 0 is flat space.
     Raises:
         OutputError: The file cannot be written.
     """
     metadata = {
         "taxonomy": json.dumps(taxonomy.to_dict(), ensure_ascii=False),
         "c": repr(float(c)),
-        "geometry": "poincare",
+        "geometry": "poincare" if c else "euclidean",
         "coordinates": "tangent vectors at the origin, Riemannian length",
         "command": command,
     }

@@ -4,7 +4,8 @@ In: tangent vectors at the origin for ``c = 1``. Out: scalars. The distance loss
 Nickel and Kiela (2017): of a node's true ancestor against nodes that are none, by distance. All
 nodes of a batch share their negatives, so that one matrix product compares them: on the
 hyperboloid ``cosh d`` is an inner product, ``exp(-d) = 1/(cosh d + sinh d)``, and no function
-dearer than a root is needed per pair.
+dearer than a root is needed per pair. In flat space, the control, the same softmax takes flat
+distances.
 """
 
 from typing import Any
@@ -15,9 +16,11 @@ from torch import Tensor
 from hyperlm.manifolds import cones
 from hyperlm.manifolds._functions import sinhc
 
-__all__ = ["cone_pairs_loss", "distance_loss", "lifted", "similarity_sum"]
+__all__ = ["cone_pairs_loss", "distance_loss", "flat_similarity_sum", "lifted", "similarity_sum"]
 
-_LEAST_SINH = 1e-2  # bounds the gradient of pairs so close that cosh d has no digits left
+# These bound the gradient of pairs so close that cosh d, or a squared distance, has no digits left.
+_LEAST_SINH = 1e-2
+_LEAST_DIST = 1e-6
 
 
 def lifted(u: Tensor) -> Tensor:
@@ -68,6 +71,40 @@ def similarity_sum(
         ``(B,)``.
     """
     total: Tensor = _SimilaritySum.apply(x, y, weight, row, column, power)
+    return total
+
+
+class _FlatSimilaritySum(torch.autograd.Function):
+    """See ``flat_similarity_sum``."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, y: Tensor, weight: Tensor, row: Tensor, column: Tensor, power: float
+    ) -> Tensor:
+        square = torch.addmm(y.square().sum(1), x, y.mT, alpha=-2).add_(x.square().sum(1)[:, None])
+        dist = square.clamp_min_(0).sqrt_()  # (B, M)
+        similar = torch.exp(-power * dist)
+        similar[row, column] = 0
+        similar *= weight
+        total = similar.sum(1)
+        slope = similar.div_(dist.clamp_min_(_LEAST_DIST)).mul_(-power)
+        ctx.save_for_backward(x, y, slope)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        x, y, slope = ctx.saved_tensors
+        slope = slope * grads[0].unsqueeze(1)
+        to_x = slope.sum(1, keepdim=True) * x - slope @ y
+        to_y = slope.sum(0)[:, None] * y - slope.mT @ x
+        return to_x, to_y, None, None, None, None
+
+
+def flat_similarity_sum(
+    x: Tensor, y: Tensor, weight: Tensor, row: Tensor, column: Tensor, power: float
+) -> Tensor:
+    """As :func:`similarity_sum`, of points ``(B, d)`` and ``(M, d)`` of flat space."""
+    total: Tensor = _FlatSimilaritySum.apply(x, y, weight, row, column, power)
     return total
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from hyperlm.embedding.relations import Rows, take
 from hyperlm.errors import OptionError
-from hyperlm.manifolds import polar
+from hyperlm.manifolds import curved, polar
 from hyperlm.taxonomy import Taxonomy
 
 __all__ = ["Reconstruction", "reconstruction"]
@@ -53,7 +53,7 @@ def reconstruction(
 
     Args:
         points: ``(N, d)`` tangent vectors at the origin, Riemannian length.
-        c: Positive; curvature is ``-c``.
+        c: Curvature is ``-c``; 0 is flat space.
         nodes: How many to sample, None for all. Each is still ranked against all others.
         seed: Of the sample.
     Raises:
@@ -75,10 +75,10 @@ def reconstruction(
     everything = torch.cat([points, points.new_zeros(1, points.shape[1])])  # the root is last
     closure = Rows(taxonomy.ancestor_indptr, taxonomy.ancestor_indices)
     precision, below, ranks = [], [], []
-    step = max(1, _AT_ONCE // count)
+    space, step = curved(c), max(1, _AT_ONCE // count)
     for start in range(0, len(chosen), step):
         some = chosen[start : start + step]
-        dist = polar.pairwise_dist(points[torch.from_numpy(some)], everything, c).cpu().numpy()
+        dist = space.pairwise_dist(points[torch.from_numpy(some)], everything).cpu().numpy()
         before, owner, is_root = _strangers_before(dist, some, closure)
         ranks.append(before + 1)
         precision.append(_average_precision(before, owner, len(some)))

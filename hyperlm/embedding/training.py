@@ -2,13 +2,13 @@
 
 In: relations between nodes, a start, options. Out: tangent vectors at the origin. A batch is some
 nodes with all their ancestors and one set of negatives for all of them. Training runs at ``c = 1``;
-another curvature only rescales the result. Every epoch seeds its own draws, so that a run
-continued from a checkpoint takes the steps of an uninterrupted one.
+another curvature only rescales the result. Flat space is the control: same loss, batches and steps.
+Every epoch seeds its own draws, so that a run continued from a checkpoint takes the steps of an
+uninterrupted one.
 """
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,82 +17,24 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hyperlm.embedding.cone_start import nested_cones
-from hyperlm.embedding.losses import cone_pairs_loss, distance_loss, lifted, similarity_sum
+from hyperlm.embedding.losses import (
+    cone_pairs_loss,
+    distance_loss,
+    flat_similarity_sum,
+    lifted,
+    similarity_sum,
+)
+from hyperlm.embedding.options import EmbeddingOptions
 from hyperlm.embedding.relations import Relations, take
 from hyperlm.embedding.start import sized_tree
 from hyperlm.errors import OffManifoldError, OptionError
-from hyperlm.manifolds import ManifoldParameter, NegativeSampler, TangentBall, polar
+from hyperlm.manifolds import ManifoldParameter, NegativeSampler, curved, polar
 from hyperlm.manifolds.row_adam import RowAdam
 from hyperlm.taxonomy import Taxonomy
 
-__all__ = ["EmbeddingOptions", "EmbeddingTrainer", "embed"]
+__all__ = ["EmbeddingTrainer", "embed"]
 
 FINAL_RATE = 0.01  # of the learning rate, where the cosine ends
-
-
-@dataclass(frozen=True)
-class EmbeddingOptions:
-    """Settings of a training; a wrong one raises ``OptionError``.
-
-    Attributes:
-        dim: Dimension, at least 2.
-        curvature: c > 0; the space has curvature -c.
-        loss: distance, cones or both.
-        start: construction (``sized_tree``; ``nested_cones`` for cones alone) or random.
-        pairs: closure or edges.
-        epochs: How often every node is in a batch.
-        batch_size: Nodes in a batch; None for N/16, but 32 to 512.
-        negatives: Nodes that each batch is compared with by distance.
-        learning_rate: Riemannian length of a step, times sqrt(c).
-        burn_in: First epochs, at a tenth of the learning rate.
-        temperature: Factor on distances in the softmax.
-        margin: Radians that false pairs are to lie outside the cone; at most pi.
-        false_parents: Corrupted parents for each pair of the cones' loss.
-        false_children: Corrupted children likewise. Only for a closure that is fully known: where
-            pairs are held out, those of a node with many descendants are most of what is left to
-            draw, and are pushed out as hard as the known ones are pulled in.
-        seed: Of everything drawn.
-    """
-
-    dim: int = 5
-    curvature: float = 1.0
-    loss: str = "distance"
-    start: str = "construction"
-    pairs: str = "closure"
-    epochs: int = 50
-    batch_size: int | None = None
-    negatives: int = 1536
-    learning_rate: float = 1.0
-    burn_in: int = 0
-    temperature: float = 2.0
-    margin: float = 0.01
-    false_parents: int = 5
-    false_children: int = 5
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        for name, allowed in (
-            ("loss", ("distance", "cones", "both")),
-            ("start", ("construction", "random")),
-            ("pairs", ("closure", "edges")),
-        ):
-            if getattr(self, name) not in allowed:
-                raise OptionError(
-                    f"{name} = {getattr(self, name)!r} is unknown; choose {', '.join(allowed)}."
-                )
-        least = {"dim": 2, "epochs": 0, "negatives": 1, "burn_in": 0, "seed": 0}
-        least |= {"false_parents": 0, "false_children": 0}
-        for name, smallest in least.items():
-            if getattr(self, name) < smallest:
-                raise OptionError(f"{name} = {getattr(self, name)}: at least {smallest} is needed.")
-        if self.batch_size is not None and self.batch_size < 1:
-            raise OptionError(f"batch_size = {self.batch_size}: at least 1 is needed.")
-        for name in ("curvature", "learning_rate", "temperature", "margin"):
-            value = getattr(self, name)
-            if not (value > 0 and math.isfinite(value)):
-                raise OptionError(f"{name} = {value} must be positive and finite.")
-        if self.margin > math.pi:
-            raise OptionError(f"margin = {self.margin}: no angle is larger than pi.")
 
 
 class EmbeddingTrainer:
@@ -100,7 +42,8 @@ class EmbeddingTrainer:
 
     Args:
         relations: What to learn, for N nodes.
-        start: ``(N, d)`` tangent vectors at the origin for ``c = 1``; pulled in to radius 20.
+        start: ``(N, d)`` tangent vectors at the origin for ``c = 1``; pulled in to radius 20, which
+            flat space does not need.
     Attributes:
         points: ``(N, d)`` float64, ``c = 1``.
         epochs_done: How many epochs were trained.
@@ -114,8 +57,9 @@ class EmbeddingTrainer:
             )
         polar.check_finite(start, "start")
         self.relations, self.options, self.epochs_done = relations, options, 0
-        space = TangentBall(1.0)
-        self.points = ManifoldParameter(space.projx(start.detach().double()), manifold=space)
+        self.space = curved(1.0 if options.c else 0.0)
+        start = self.space.projx(start.detach().double().clone())
+        self.points = ManifoldParameter(start, manifold=self.space)
         self.optimizer = RowAdam([self.points], lr=options.learning_rate)
         count = len(relations)
         self.batch_size = options.batch_size or min(512, max(32, count // 16))
@@ -241,18 +185,18 @@ class EmbeddingTrainer:
         column = self._column[np.concatenate([known, nodes])]
         self._column[negatives] = -1
         row, column = row[column >= 0], column[column >= 0]
-        on_sheet = lifted(u)
-        similar = similarity_sum(
-            on_sheet[own],
-            on_sheet[self._at(negatives)],
+        placed = lifted(u) if self.options.c else u
+        similar = (similarity_sum if self.options.c else flat_similarity_sum)(
+            placed[own],
+            placed[self._at(negatives)],
             torch.from_numpy(weight),
             torch.from_numpy(row),
             torch.from_numpy(column),
             self.options.temperature,
         )
         rooted = np.flatnonzero(self.relations.rooted[nodes])
-        near = polar.dist(u[self._at(nodes[owner])], u[self._at(ancestor)])
-        near = torch.cat([near, polar.dist0(u[self._at(nodes[rooted])])])
+        near = self.space.dist(u[self._at(nodes[owner])], u[self._at(ancestor)])
+        near = torch.cat([near, self.space.dist0(u[self._at(nodes[rooted])])])
         whose = torch.from_numpy(np.concatenate([owner, rooted]))
         return distance_loss(near, whose, similar, self.options.temperature, len(nodes))
 
@@ -284,8 +228,8 @@ def embed(
         state: Of a trainer that was interrupted; see ``EmbeddingTrainer.state``.
         on_epoch: Called with the trainer and the mean loss after every epoch.
     Returns:
-        ``(N, d)`` float64 tangent vectors at the origin, Riemannian length for ``c =
-        options.curvature``, in the taxonomy's numbering; the root stands at the origin.
+        ``(N, d)`` float64 tangent vectors at the origin, Riemannian length for ``c = options.c``,
+        in the taxonomy's numbering; the root stands at the origin.
     """
     options = options or EmbeddingOptions()
     if options.start == "random":

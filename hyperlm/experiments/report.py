@@ -18,6 +18,7 @@ from hyperlm.experiments import (
     report_peers,
     report_starts,
     report_summary,
+    report_trees,
     report_tuned,
 )
 from hyperlm.experiments.markdown import table
@@ -38,6 +39,7 @@ _SECTIONS: tuple[Callable[[ResultsFile, Path], list[str]], ...] = (
     report_answers.section,
     report_peers.section,
     report_few_shot.section,
+    report_trees.section,
 )
 _HOW = """Unless a section says otherwise, heads are trained on frozen features of the backbone,
 computed once; a run trains a head alone. Figures are on test unless it says val, after exact path

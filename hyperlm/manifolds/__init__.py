@@ -17,7 +17,7 @@ from hyperlm.manifolds.poincare import PoincareBall
 from hyperlm.manifolds.refinement import refine
 from hyperlm.manifolds.row_adam import RowAdam
 from hyperlm.manifolds.search import nearest
-from hyperlm.manifolds.tangent import TangentBall
+from hyperlm.manifolds.tangent import TangentBall, curved
 
 __all__ = [
     "Euclidean",
@@ -33,6 +33,7 @@ __all__ = [
     "ancestor_retrieval",
     "cones",
     "construct",
+    "curved",
     "distortion",
     "fidelity",
     "lorentz_to_poincare",

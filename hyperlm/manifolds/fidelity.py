@@ -2,8 +2,8 @@
 
 In: a taxonomy (``len``, ``distance``, ``edges``; for retrieval also ``ancestor_indptr`` and
 ``ancestor_indices``) and its nodes' tangent vectors at the origin in Riemannian length. Out: one
-number each. All sample, with a seed. ``report`` gives them side by side; read them together, and
-with the ``tau`` of a construction.
+number each. ``c = 0`` is flat space. All sample, with a seed. ``report`` gives them side by side;
+read them together, and with the ``tau`` of a construction.
 """
 
 from typing import Any
@@ -15,6 +15,7 @@ from torch import Tensor
 
 from hyperlm.errors import OptionError
 from hyperlm.manifolds import polar
+from hyperlm.manifolds.tangent import curved
 
 __all__ = [
     "ancestor_retrieval",
@@ -67,7 +68,7 @@ def distortion(
     if len(taxonomy) < 2:
         return 0.0
     first, second, steps = sample_pairs(taxonomy, pairs, np.random.default_rng(seed))
-    ratio = polar.dist(points[first], points[second], c).double().cpu() / steps
+    ratio = curved(c).dist(points[first], points[second]).double().cpu() / steps
     return float((ratio / best_scale(ratio) - 1).abs().mean())
 
 
@@ -189,7 +190,7 @@ def _ranked(
     step = max(1, (1 << 22) // len(points))
     for start in range(0, len(chosen), step):
         some = torch.from_numpy(chosen[start : start + step])
-        score = polar.pairwise_dist(points[some], points, c).cpu()
+        score = curved(c).pairwise_dist(points[some], points).cpu()
         if radius_weight:
             score += radius_weight * (radius - radius[some, None])
         for row, node in enumerate(some.tolist()):

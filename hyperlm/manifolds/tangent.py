@@ -17,8 +17,14 @@ from torch import Tensor
 from hyperlm.manifolds._functions import dot, exactly, norm, sinhc
 from hyperlm.manifolds._triangle import Step, Triangle, arrow, heading, radius_and_direction
 from hyperlm.manifolds.base import Geometry, pull_in
+from hyperlm.manifolds.euclidean import Euclidean
 
-__all__ = ["TangentBall"]
+__all__ = ["TangentBall", "curved"]
+
+
+def curved(c: float) -> Geometry:
+    """The space of curvature ``-c`` whose points are tangent vectors at the origin; 0 is flat."""
+    return TangentBall(c) if c else Euclidean()
 
 
 class TangentBall(Geometry):
