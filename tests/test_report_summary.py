@@ -2,12 +2,14 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from experiment_data import record
 
-from hyperlm.experiments import report_summary
+from hyperlm.experiments import report_summary, trees
 from hyperlm.experiments.results import ResultsFile
 from hyperlm.experiments.settings import HeadRun
+from hyperlm.taxonomy import Taxonomy
 
 
 def told(records, tmp_path, name="results.jsonl"):
@@ -69,6 +71,32 @@ def test_accuracies_stand_by_dimension_and_start(tmp_path):
     assert random[1:6] == ["64", "2", "-", "-", "50.0 ± 0.0"]  # no row for d = 8
     texts = row(text, "made up, start from texts")
     assert texts[1:] == ["64", "2", "-", "-", "70.0 untrained", "", "", ""]
+
+
+def test_sets_that_one_experiment_alone_has_seen_stand_there_too(tmp_path):
+    records = [record(seed, "linear", 64, path=0.5) for seed in range(2)]
+    for seed in range(2):
+        found = record(seed, "texts", 64, path=0.7, experiment="starts", share=1.0)
+        records.append(replace(found, data=found.data | {"name": "longer"}))
+    text = told(records, tmp_path)
+    assert row(text, "longer, start from texts")[3] == "70.0 ± 0.0"
+    with pytest.raises(StopIteration):
+        row(text, "longer, random start")
+
+
+def test_trees_stand_there_by_geometry_at_the_better_start(tmp_path):
+    results = ResultsFile(tmp_path / "results.jsonl")
+    results.append([record(0)])
+    tree = trees.Tree("small", Taxonomy.from_paths([("a", "x"), ("a", "y"), ("b", "z")]), {})
+    trees.run(tree, results, seeds=2, dims=(2, 3), epochs=1)
+    text = "\n\n".join(report_summary.section(results, tmp_path))
+    measured = trees.arms_of(results, "small", "closure")
+    for geometry in ("poincare", "euclidean"):
+        means = [
+            np.mean([100 * r.figures["test"]["map"] for r in measured[arm, 3]])
+            for arm in (geometry, f"{geometry}, construction")
+        ]
+        assert row(text, f"small, {geometry}")[2].partition(" ")[0] == f"{max(means):.1f}"
 
 
 def test_differences_in_accuracy_are_those_of_the_sections(tmp_path):

@@ -7,12 +7,13 @@ The verdicts are those of the sections below, gathered, not tested again.
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from hyperlm.experiments import calibration, compare_geometries, compare_tuned, starts
+from hyperlm.experiments import calibration, compare_geometries, compare_tuned, starts, trees
 from hyperlm.experiments.compare_geometries import question
 from hyperlm.experiments.markdown import signed, spread, table
 from hyperlm.experiments.quantities import Quantity, interval, known, seeds_of
 from hyperlm.experiments.report_compare import PAIRS, Arms
 from hyperlm.experiments.report_starts import QUESTIONS
+from hyperlm.experiments.report_trees import AVERAGE_PRECISION
 from hyperlm.experiments.results import Record, ResultsFile
 from hyperlm.experiments.settings import HeadRun
 from hyperlm.experiments.statistics import (
@@ -40,9 +41,9 @@ _SEEDS_ALONE = " †"
 
 def section(results: ResultsFile, images: Path) -> list[str]:
     """Paragraphs; empty where geometries have not been compared."""
-    sets = {name: compare_geometries.arms_of(results, name) for name in _names(results)}
-    sets = {name: arms for name, arms in sets.items() if arms}
-    if not sets:
+    names = _names(results, *(one.NAME for one in (compare_geometries, starts, compare_tuned)))
+    sets = {name: compare_geometries.arms_of(results, name) for name in names}
+    if not any(sets.values()):
         return []
     parts = [
         "## In short",
@@ -60,7 +61,14 @@ def section(results: ResultsFile, images: Path) -> list[str]:
             "ECE is as training leaves it.",
             _probabilities({name: arms for name, arms in sure.items() if arms}),
         ]
-    tallies = [tally for pair in PAIRS if (tally := _tally(sets, *pair))]
+    if held := _trees(results):
+        parts += [
+            "Label trees without texts: average precision with which so many dimensions give a "
+            "node's ancestors back, each geometry from the better of its two starts.",
+            held,
+        ]
+    compared = {name: arms for name, arms in sets.items() if arms}
+    tallies = [tally for pair in PAIRS if (tally := _tally(compared, *pair))]
     if tallies:
         parts.append(
             "Frozen features, heads from a random start: every difference with a verdict, by "
@@ -92,9 +100,37 @@ def _probabilities(sets: dict[str, dict[str, list[Record]]]) -> str:
     return table(["ECE, as trained to fitted", *names], rows)
 
 
-def _names(results: ResultsFile) -> list[str]:
-    found = results.of(experiment=compare_geometries.NAME)
+def _names(results: ResultsFile, *experiments: str) -> list[str]:
+    found = [record for one in experiments for record in results.of(experiment=one)]
     return list(dict.fromkeys(record.data["name"] for record in found))
+
+
+def _trees(results: ResultsFile) -> str:
+    """Average precision by dimension; empty where no trees were trained."""
+    rows: dict[str, dict[int, str]] = {}
+    for name in _names(results, trees.NAME):
+        arms = trees.arms_of(results, name, "closure")
+        for geometry in ("poincare", "euclidean"):
+            for dim in sorted({dim for _, dim in arms}):
+                found = [
+                    interval(records, AVERAGE_PRECISION, "test")
+                    for (arm, at), records in arms.items()
+                    if at == dim and trees.ARMS[arm]["geometry"] == geometry
+                ]
+                if found:
+                    best = max(found, key=lambda one: one.mean)
+                    rows.setdefault(f"{name}, {geometry}", {})[dim] = spread(
+                        best, AVERAGE_PRECISION
+                    )
+    dims = sorted({dim for cells in rows.values() for dim in cells})
+    return (
+        table(
+            ["average precision of ancestors", *(f"d = {dim}" for dim in dims)],
+            [[row, *(cells.get(dim, "-") for dim in dims)] for row, cells in rows.items()],
+        )
+        if rows
+        else ""
+    )
 
 
 def _accuracies(results: ResultsFile, sets: dict[str, Arms]) -> str:
@@ -102,7 +138,8 @@ def _accuracies(results: ResultsFile, sets: dict[str, Arms]) -> str:
     rows: list[list[str]] = []
     for name, arms in sets.items():
         rows += _rows(f"{name}, random start", arms, _asked(arms))
-        dims = sorted({dim for _, dim in arms})
+        begun = [r for r in results.of(experiment=starts.NAME) if r.data["name"] == name]
+        dims = sorted({dim for _, dim in arms} | {record.head.dim for record in begun})
         for start, own in _STARTED.items():
             rows += _rows(f"{name}, start from {start}", *_started(results, name, dims, own))
         whole = compare_tuned.arms_of(results, name)

@@ -21,10 +21,11 @@ from hyperlm.experiments.trees import NAME, Arms, arms_of, enclosed
 from hyperlm.experiments.trials import Trial
 from hyperlm.viz.curves import Panel, curves_figure
 
-__all__ = ["section"]
+__all__ = ["AVERAGE_PRECISION", "section"]
 
+AVERAGE_PRECISION = Quantity("MAP", "average precision of ancestors", ("map",))
 _KINDS = (
-    Quantity("MAP", "average precision of ancestors", ("map",)),
+    AVERAGE_PRECISION,
     Quantity("below", "the same without the root", ("map_below_root",)),
     Quantity("rank", "mean rank of an ancestor", ("mean_rank",), False, False),
     Quantity("distortion", "distortion of tree distances", ("distortion",), False),
