@@ -40,6 +40,7 @@ class TrainingOptions:
         reply_tokens: most tokens of a reply that is generated; those learnt are never cut.
         backbone: ``minilm``, ``smollm2``, a folder or a hub id.
         layers: ``auto`` or layer numbers, coarse to fine.
+        max_length: tokens of a text that are read; ``None`` for 256, or what the backbone can.
         answer: ``points`` scores all labels at once; ``text`` lets a causal decoder say the labels
             of a path one after the other, each at the layer of its level; ``joined`` is ``points``
             with each level's predicted point told to the layers above it.
@@ -79,7 +80,7 @@ class TrainingOptions:
     backbone: str = "minilm"
     layers: str = "auto"
     pooling: str = "auto"
-    max_length: int = 128
+    max_length: int | None = None
     answer: str = "points"
     speakers: str = "tied"
     level_weights: str = "equal"

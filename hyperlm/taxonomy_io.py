@@ -42,7 +42,7 @@ def read(path: str | PathLike[str]) -> Taxonomy:
     path = Path(path)
     suffix, packed = _suffix(path)
     text = _read_text(path, packed)
-    stem = path.name.split(".")[0]
+    stem = Path(path.name.removesuffix(".gz")).stem
     try:
         match suffix:
             case ".json":

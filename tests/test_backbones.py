@@ -308,6 +308,16 @@ def test_a_text_longer_than_the_backbone_reads_is_refused_at_the_start(backbone_
         HierarchicalLM.from_backbone(backbone_of("bert"), tree(), max_length=131)
 
 
+@pytest.mark.parametrize(
+    ("architecture", "length"), [("bert", 130), ("roberta", 129), ("mamba", 256)]
+)
+def test_unasked_a_model_reads_256_tokens_or_all_that_its_backbone_can(
+    architecture, length, backbone_of
+):
+    model = HierarchicalLM.from_backbone(backbone_of(architecture), tree())
+    assert model.config.max_length == length
+
+
 @pytest.mark.parametrize("architecture", ["roberta"])
 def test_positions_that_start_behind_the_padding_shorten_what_can_be_read(
     architecture, backbone_of

@@ -244,6 +244,8 @@ def test_titles(tmp_path):
     t.write(tmp_path / "x.csv.gz")
     assert Taxonomy.read(tmp_path / "x.json").title == "My labels"
     assert Taxonomy.read(str(tmp_path / "x.csv.gz")).title == "x"
+    t.write(tmp_path / "x.2.1.csv.gz")
+    assert Taxonomy.read(tmp_path / "x.2.1.csv.gz").title == "x.2.1"
     assert Taxonomy.from_networkx(t.to_networkx()).title == "My labels"
 
 

@@ -66,7 +66,9 @@ def experiment(
         ),
     ] = None,
     backbone: Annotated[str, typer.Option(help="As for train.", metavar="NAME")] = "minilm",
-    max_length: Annotated[int, typer.Option(help="Tokens of a text.", min=1)] = 128,
+    max_length: Annotated[
+        int, typer.Option(help="Tokens read of a text; train reads 256.", min=1)
+    ] = 128,
     text_column: Annotated[str | None, typer.Option(help="As for train.", metavar="NAME")] = None,
     label_columns: Annotated[
         str | None, typer.Option(help="As for train.", metavar="A,B,C")

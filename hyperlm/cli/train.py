@@ -100,7 +100,11 @@ def train(
         ),
     ] = _ONE.pooling,
     max_length: Annotated[
-        int, _model("Longest text in tokens; the rest of longer ones is cut off.")
+        int | None,
+        _model(
+            "Tokens read of a text; the rest of longer ones is cut off.  "
+            "[default: 256, or what the backbone can read]"
+        ),
     ] = _ONE.max_length,
     dropout: Annotated[float, _model("On the pooled state before the head.")] = _ONE.dropout,
     answer: Annotated[

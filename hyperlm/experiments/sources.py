@@ -13,11 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from hyperlm.experiments.results import Record, ResultsFile
-from hyperlm.options import TrainingOptions
 
 __all__ = ["arguments", "called", "told_apart"]
 
-_USUAL = TrainingOptions()
+_USUAL = ("minilm", 128)  # backbone and tokens of a text, as the experiments have them
 _SAY_THEMSELVES = ("layer-sweep", "answers")  # how the backbone reads: in their own sections
 _CONTENT = ("files", "taxonomy")
 _CALLED = "called"  # the name that the command was given
@@ -26,8 +25,8 @@ _CALLED = "called"  # the name that the command was given
 def told_apart(results: ResultsFile) -> ResultsFile:
     """The same records, whose data have a name for each backbone, length and content.
 
-    A name says the backbone and the length where they are not those of ``hyperlm train``, and the
-    content, by the start of its checksum, where it differs between runs.
+    A name says the backbone and the length where they are not minilm and 128, and the content, by
+    the start of its checksum, where it differs between runs.
     """
     contents: dict[str, set[str]] = {}
     for record in results.records:
@@ -65,9 +64,10 @@ def _name(record: Record, several: set[str]) -> str:
 def _options(data: dict[str, Any]) -> dict[str, str]:
     """How the backbone reads, where it is unusual: in words, and as options."""
     found = {}
-    if (backbone := data.get("backbone", _USUAL.backbone)) != _USUAL.backbone:
+    usual_backbone, usual_length = _USUAL
+    if (backbone := data.get("backbone", usual_backbone)) != usual_backbone:
         found[Path(backbone).name] = f"--backbone {backbone}"
-    if (length := data.get("max_length", _USUAL.max_length)) != _USUAL.max_length:
+    if (length := data.get("max_length", usual_length)) != usual_length:
         found[f"{length} tokens"] = f"--max-length {length}"
     return found
 

@@ -33,7 +33,10 @@ __all__ = [
     "resolve_backbone",
     "resolve_layers",
     "state_index",
+    "text_length",
 ]
+
+USUAL_LENGTH = 256  # tokens of a text; decision 21
 
 
 @dataclass(frozen=True)
@@ -195,6 +198,22 @@ def longest_input(model: PreTrainedModel) -> int | None:
         if name.endswith("position_embeddings") and padding is not None:
             return limit - padding - 1
     return limit
+
+
+def text_length(asked: int | None, name: str, model: PreTrainedModel) -> int:
+    """Tokens of a text that a model reads: as asked, or ``USUAL_LENGTH``, or all it can.
+
+    Raises:
+        OptionError: the backbone ``name`` reads fewer than were asked for.
+    """
+    limit = longest_input(model)
+    if asked is None:
+        return min(USUAL_LENGTH, limit or USUAL_LENGTH)
+    if limit is not None and asked > limit:
+        raise OptionError(
+            f"--max-length {asked}: {name} reads at most {limit} tokens. Give {limit} or less."
+        )
+    return asked
 
 
 def pooling_for(config: PretrainedConfig) -> str:

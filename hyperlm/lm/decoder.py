@@ -19,7 +19,7 @@ from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 from transformers.utils.generic import ModelOutput
 
 from hyperlm.errors import ModelError, OptionError
-from hyperlm.lm.backbone import load_tokenizer, longest_input, resolve_layers
+from hyperlm.lm.backbone import load_tokenizer, longest_input, resolve_layers, text_length
 from hyperlm.lm.base import BackboneModel, backbone_settings
 from hyperlm.lm.hdlm.answers import Answer, Answers
 from hyperlm.lm.hdlm.config import HierarchicalDecoderConfig
@@ -110,7 +110,7 @@ class HierarchicalDecoder(BackboneModel):
         head_rank: int = 16,
         lora: dict[str, Any] | None = None,
         weights: str | Sequence[float] = "equal",
-        max_length: int = 128,
+        max_length: int | None = None,
         max_text_tokens: int = 64,
         cue: str = "\nLabels:",
         level_names: Sequence[str] | None = None,
@@ -126,7 +126,7 @@ class HierarchicalDecoder(BackboneModel):
             head_rank: of ``lora`` heads.
             lora: ``{"rank": ...}`` for low-rank adapters on the backbone, ``None`` for none.
             weights: of the levels' losses: ``equal``, ``learned``, or one number per level.
-            max_length: longest text in tokens.
+            max_length: see :func:`~hyperlm.lm.backbone.text_length`.
         Raises:
             OptionError: an option out of range; a model that cannot be loaded.
             ModelError: a model that is no causal decoder, or has a head this cannot copy.
@@ -148,7 +148,7 @@ class HierarchicalDecoder(BackboneModel):
             | ({"rank": head_rank} if heads == "lora" else {})
             | ({"bias": True} if output.bias is not None else {}),
             weights=loss_weights(weights, levels),
-            max_length=max_length,
+            max_length=text_length(max_length, name, backbone),
             max_text_tokens=max_text_tokens,
             cue=cue,
             level_names=list(level_names) if level_names else None,

@@ -17,11 +17,11 @@ from hyperlm.errors import OptionError
 from hyperlm.heads import HierarchicalHead, build_head
 from hyperlm.lm.backbone import (
     load_backbone,
-    longest_input,
     num_layers,
     pooling_for,
     resolve_layers,
     state_index,
+    text_length,
 )
 from hyperlm.lm.base import BackboneModel, backbone_settings
 from hyperlm.lm.config import HierarchicalLMConfig
@@ -104,7 +104,7 @@ class HierarchicalLM(BackboneModel):
         lora: dict[str, Any] | None = None,
         pooling: str = "auto",
         joined: bool = False,
-        max_length: int = 128,
+        max_length: int | None = None,
         level_names: Sequence[str] | None = None,
     ) -> "HierarchicalLM":
         """A fresh head on a pretrained backbone.
@@ -117,14 +117,9 @@ class HierarchicalLM(BackboneModel):
             lora: ``{"rank": ...}`` for low-rank adapters, ``None`` for none.
             pooling: ``auto``, ``mean`` or ``last``.
             joined: let what is predicted on a level condition the layers above it.
+            max_length: see :func:`~hyperlm.lm.backbone.text_length`.
         """
         backbone, tokenizer = load_backbone(name)
-        limit = longest_input(backbone)
-        if limit is not None and max_length > limit:
-            raise OptionError(
-                f"--max-length {max_length}: {name} reads at most {limit} tokens. "
-                f"Give {limit} or less."
-            )
         config = HierarchicalLMConfig(
             **backbone_settings(
                 name, backbone, layers=layers, num_levels=taxonomy.num_levels, lora=lora
@@ -133,7 +128,7 @@ class HierarchicalLM(BackboneModel):
             pooling=pooling_for(backbone.config) if pooling == "auto" else pooling,
             head=dict(head or {}),
             joined=joined,
-            max_length=max_length,
+            max_length=text_length(max_length, name, backbone),
             level_names=list(level_names) if level_names else None,
         )
         model = cls(config, backbone=backbone)

@@ -158,7 +158,7 @@ def read_source(
             f"{source}: texts need a model to read them, and this is a file. Leave out --data, or "
             "give the folder of a run."
         )
-    stem = source.name.split(".")[0]
+    stem = Path(source.name.removesuffix(".gz")).stem
     if source.suffix.lower() == ".safetensors":
         placed = read_embedding(source)
         tree, title = placed.taxonomy, placed.taxonomy.title or stem
