@@ -51,7 +51,9 @@ def main() -> None:
         args.backbone, bundle.taxonomy, head=options.head_options()
     ).train()
     model.freeze_backbone()
-    ids = tokenise(bundle.split("train").texts, model.tokenizer, options.max_length, keep=False)
+    ids = tokenise(
+        bundle.split("train").texts, model.tokenizer, model.config.max_length, keep=False
+    )
     gold = bundle.gold("train")
     live = EncodedTexts(ids, gold)
     collate = Collator(model.taxonomy, model.tokenizer.pad_token_id)

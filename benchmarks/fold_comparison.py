@@ -3,6 +3,8 @@
     python benchmarks/fold_comparison.py --data dbpedia --folds 2 \\
         --first "" --second "--head linear --loss leaf --layers 6 --learning-rate 2e-4"
 
+Figures from before training read 256 tokens need ``--max-length 128`` in both.
+
 The train and val texts of a set are pooled and shuffled once. Each fold holds out a quarter of
 them, trains both ways on the rest (fold k with seed k; the best epoch is chosen on the held-out
 texts, for both alike) and measures both on the same held-out texts. Printed: accuracy per level

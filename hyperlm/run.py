@@ -102,6 +102,7 @@ def train(
         # Named from here on: what is stored repeats the run on a machine without the sweep.
         options = replace(options, layers=",".join(map(str, layers)))
     model = build_model(options, bundle, progress=progress)
+    options = replace(options, max_length=model.config.max_length)
     if chief:
         check_space(model, folder, options)
         record = _begin(folder, options, bundle, merge, record)

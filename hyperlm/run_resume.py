@@ -24,6 +24,8 @@ def stored_options(
     stored = TrainingOptions.from_json(record["options"], path=folder / RECORD)
     if given is not None and given.layers == "auto":
         given = replace(given, layers=stored.layers)  # whatever the run took
+    if given is not None and given.max_length is None:
+        given = replace(given, max_length=stored.max_length)
     if given is None or given == stored.resolved():
         return stored
     differ = [

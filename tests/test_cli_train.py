@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 from cli_words import KEYS, Command
-from typer.testing import Result
+from typer.testing import CliRunner, Result
 
+from hyperlm.cli import app
 from hyperlm.cli.train import default_output
 from hyperlm.options import TrainingOptions
 from hyperlm.progress import TrainingProgress
@@ -39,6 +40,18 @@ def test_training_tells_people_what_they_need(command_trained: tuple[Path, Resul
     assert "fill the" not in result.stderr  # no text is longer than what is read
     for chatter in ("Loading weights", "model shards", "of type"):
         assert chatter not in result.stderr
+
+
+def test_help_shows_defaults_that_depend(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In square brackets, which rich would take for its own."""
+    monkeypatch.setenv("COLUMNS", "200")
+    for words, default in (
+        (["train"], "[default: 256, or what the backbone can read]"),
+        (["train"], "[default: runs/DATA-GEOMETRY]"),
+        (["embed"], "[default: N/16, but 32 to 512]"),
+        (["experiment"], "[default: all]"),
+    ):
+        assert default in CliRunner().invoke(app, [*words, "--help"]).stdout
 
 
 def test_texts_that_are_cut_are_counted(

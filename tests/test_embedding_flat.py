@@ -16,6 +16,7 @@ from hyperlm.embedding import (
     EmbeddingTrainer,
     Relations,
     embed,
+    flat_tree,
     load_points,
     reconstruction,
 )
@@ -92,6 +93,21 @@ def test_flat_reconstruction_against_scikit_learn(tree):
     assert reconstruction(tree, points, c=0.0).map == pytest.approx(np.mean(precisions))
 
 
+@pytest.mark.parametrize("dim", [2, 3, 5])
+def test_the_flat_layout_gives_subtrees_the_room_of_their_nodes(tree, dim):
+    points = flat_tree(tree, dim)
+    root = torch.zeros(1, dim, dtype=torch.float64)
+    everything = torch.cat([points, root])  # parent -1 is the root
+    size = np.append(1 + np.bincount(tree.ancestor_indices, minlength=len(tree)), 1 + len(tree))
+    step = (points - everything[torch.tensor(tree.parent.copy())]).norm(dim=1)
+    np.testing.assert_allclose(step, size[tree.parent] ** (1 / dim))
+    assert cdist(points, points)[~np.eye(len(tree), dtype=bool)].min() > 0.1
+    options = EmbeddingOptions(dim=dim, geometry="euclidean", epochs=0)
+    assert torch.equal(embed(tree, options), points)
+    with pytest.raises(OptionError, match="at least 2"):
+        flat_tree(tree, 1)
+
+
 def test_flat_points_learn_their_ancestors(tree):
     losses = []
     options = EmbeddingOptions(
@@ -106,8 +122,7 @@ def test_flat_points_learn_their_ancestors(tree):
     assert after > 0.7
 
 
-def test_a_flat_step_follows_the_gradient_of_the_loss(tree):
-    """The first step of Adam has the learning rate's length, against the finite difference."""
+def test_a_flat_step_goes_down_and_has_the_length_of_the_rate(tree):
     options = EmbeddingOptions(
         dim=3, geometry="euclidean", epochs=1, learning_rate=1e-3, batch_size=len(tree)
     )

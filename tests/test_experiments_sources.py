@@ -28,10 +28,21 @@ def names(results):
 
 def test_backbone_and_length_are_in_the_name_and_in_the_command(tmp_path):
     results = results_of(
-        tmp_path, {}, {"max_length": 256}, {"backbone": "models/big", "max_length": 64}
+        tmp_path,
+        {},
+        {"max_length": 256},
+        {"backbone": "models/big", "max_length": 64},
+        {"backbone": "other/big", "max_length": 64},
+        {"backbone": "models/small"},
     )
     apart = told_apart(results)
-    assert names(apart) == ["wos", "wos, 256 tokens", "wos, big, 64 tokens"]
+    assert names(apart) == [
+        "wos",
+        "wos, 256 tokens",
+        "wos, models/big, 64 tokens",
+        "wos, other/big, 64 tokens",
+        "wos, small",
+    ]
     for number, name in enumerate(names(apart)):
         (found,) = arms_of(apart, name).values()
         assert [r.figures["test"]["path_accuracy"] for r in found] == [0.1 * (number + 1)] * 2
@@ -40,6 +51,8 @@ def test_backbone_and_length_are_in_the_name_and_in_the_command(tmp_path):
         "--data wos",
         "--data wos --max-length 256",
         "--data wos --backbone models/big --max-length 64",
+        "--data wos --backbone other/big --max-length 64",
+        "--data wos --backbone models/small",
     ]
     # What is on disk and in the caller's hand keeps its name.
     assert names(results) == ["wos"] == names(ResultsFile(results.path))

@@ -8,8 +8,8 @@ from typer.testing import CliRunner
 
 from hyperlm.cli import app
 from hyperlm.embedding import EmbeddingOptions, embed, reconstruction
-from hyperlm.errors import OffManifoldError, OptionError, TaxonomyError
-from hyperlm.experiments import report, trees
+from hyperlm.errors import HyperlmError, OffManifoldError, OptionError, TaxonomyError
+from hyperlm.experiments import report, report_trees, trees
 from hyperlm.experiments.results import ResultsFile
 from hyperlm.experiments.trees import Tree, arms_of, enclosed
 from hyperlm.taxonomy import Taxonomy
@@ -18,9 +18,15 @@ TREE = Taxonomy.from_paths([(a, a + b) for a in "xyz" for b in "pqr"])
 DATA = Tree("small", TREE, {})
 
 
+@pytest.fixture(autouse=True)
+def quick(monkeypatch):
+    monkeypatch.setattr(trees, "EPOCHS", 3)
+    monkeypatch.setattr(trees, "GRID", ((0.1, 2.0), (0.3, 8.0)))
+
+
 def runs_of(results, arm="poincare", dim=2, seed=0):
     return {
-        trees._rates(r): trees._score(r)
+        trees._rates(r): trees._score(r)[0]
         for r in results.of(experiment="trees", arm=arm)
         if r.run.settings["dim"] == dim and r.run.seed == seed
     }
@@ -29,14 +35,14 @@ def runs_of(results, arm="poincare", dim=2, seed=0):
 def test_every_seed_climbs_to_what_beats_all_beside_it(tmp_path):
     results = ResultsFile(tmp_path / "r.jsonl")
     some = ("poincare", "euclidean")
-    trees.run(DATA, results, seeds=2, dims=(2,), arms=some, epochs=3)
+    trees.run(DATA, results, seeds=2, dims=(2,), arms=some)
     arms = arms_of(results, "small", "closure")
     assert list(arms) == [("poincare", 2), ("euclidean", 2)]
     for (arm, dim), records in arms.items():
         assert [r.run.seed for r in records] == [0, 1]
         for record in records:
             tried = runs_of(results, arm, dim, record.run.seed)
-            assert trees.FIRST in tried
+            assert set(trees.GRID) <= set(tried)
             at = trees._rates(record)
             assert tried[at] == max(tried.values())
             assert set(trees._beside(*at)) <= set(tried)
@@ -45,7 +51,7 @@ def test_every_seed_climbs_to_what_beats_all_beside_it(tmp_path):
             assert enclosed(record, results) is not ends
     # Nothing is made twice, and a run that stopped half-way is not called enclosed.
     again = ResultsFile(results.path)
-    trees.run(DATA, again, seeds=2, dims=(2,), arms=some, epochs=3)
+    trees.run(DATA, again, seeds=2, dims=(2,), arms=some)
     assert len(again) == len(results)
     less = ResultsFile(tmp_path / "less.jsonl")
     less.append(results.records[:1])
@@ -54,10 +60,10 @@ def test_every_seed_climbs_to_what_beats_all_beside_it(tmp_path):
 
 def test_figures_are_those_of_hyperlm_embed(tmp_path):
     results = ResultsFile(tmp_path / "r.jsonl")
-    trees.run(DATA, results, seeds=1, dims=(3,), arms=("euclidean, construction",), epochs=2)
+    trees.run(DATA, results, seeds=1, dims=(3,), arms=("euclidean, construction",))
     record = results.records[0]
-    settings = {"dim": 3, "geometry": "euclidean", "epochs": 2, "learning_rate": 0.1}
-    points = embed(TREE, EmbeddingOptions(**settings, temperature=4.0))
+    settings = {"dim": 3, "geometry": "euclidean", "epochs": 3, "learning_rate": 0.1}
+    points = embed(TREE, EmbeddingOptions(**settings, temperature=2.0))
     found = reconstruction(TREE, points, c=0.0)
     assert record.figures["test"]["map"] == found.map
     assert record.figures["test"]["mean_rank"] == found.mean_rank
@@ -73,21 +79,21 @@ def test_points_that_leave_the_numbers_are_never_chosen(tmp_path, monkeypatch):
 
     monkeypatch.setattr(trees, "embed", broken)
     results = ResultsFile(tmp_path / "r.jsonl")
-    trees.run(DATA, results, seeds=1, dims=(2,), arms=("poincare",), epochs=1)
-    assert runs_of(results)[0.3, 4.0] == -1
+    trees.run(DATA, results, seeds=1, dims=(2,), arms=("poincare",))
+    assert runs_of(results)[0.3, 8.0] == -1
     (records,) = arms_of(results, "small", "closure").values()
     assert trees._rates(records[0])[0] <= 0.1
-    monkeypatch.setattr(trees, "FIRST", (1.0, 4.0))
+    monkeypatch.setattr(trees, "GRID", ((1.0, 4.0),))
     lost = ResultsFile(tmp_path / "lost.jsonl")
     monkeypatch.setattr(trees, "_beside", lambda *_: [])
-    trees.run(DATA, lost, seeds=1, dims=(2,), arms=("poincare",), epochs=1)
+    trees.run(DATA, lost, seeds=1, dims=(2,), arms=("poincare",))
     assert arms_of(lost, "small", "closure") == {}
 
 
 def test_the_command_reads_trees_and_data_sets_and_reports(tmp_path, demo_like):
     tree, out = tmp_path / "tree.tsv.gz", tmp_path / "r.jsonl"
     TREE.write(tree)
-    told = ["--set", "epochs=1", "--seeds", "1", "-o", str(out)]
+    told = ["--seeds", "1", "-o", str(out)]
     for words in (
         ["--data", f"{tree},{demo_like}", "--dims", "2,4"],
         ["--data", str(tree), "--dims", "2", "--set", "pairs=edges", "--arm", "poincare"],
@@ -118,14 +124,69 @@ def test_wrong_words_and_broken_trees_are_explained(tmp_path):
     results = ResultsFile(tmp_path / "r.jsonl")
     for words, named in (
         ({"arms": ("lorentz",)}, "lorentz"),
-        ({"epochs": 0}, "epochs=60"),
         ({"pairs": "all"}, "pairs"),
     ):
         with pytest.raises(OptionError, match=named):
-            trees.run(DATA, results, **{"epochs": 1, "seeds": 1, "dims": (2,)} | words)
+            trees.run(DATA, results, **{"seeds": 1, "dims": (2,)} | words)
     assert not len(results)
+    for unread in ({"backbone": "smollm2"}, {"max_length": 64}):
+        with pytest.raises(OptionError, match="read no texts"):
+            trees.read("demo", **unread)
     ring = tmp_path / "ring.tsv.gz"
     with gzip.open(ring, "wt") as text:
         text.write("child\tparent\na\tb\nb\ta\n")
     with pytest.raises(TaxonomyError, match="Cycle"):
         trees.read(str(ring))
+    broken = tmp_path / "broken.tsv.gz"
+    broken.write_bytes(b"child\tparent\na\tb\n")
+    with pytest.raises(HyperlmError, match="broken"):
+        trees.read(str(broken))
+
+
+def test_a_table_of_texts_is_told_from_an_edge_list(tmp_path):
+    for number, (header, row, is_tree) in enumerate(
+        (
+            ("child,parent", "a,b", True),
+            ('"Parent";"Child"', "b;a", True),
+            ("text,parent_category,child_category", "x,a,b", False),
+            ("text,parent,child", "x,a,b", False),
+        )
+    ):
+        table = tmp_path / f"{number}.csv"
+        table.write_text(f"{header}\n{row}\n")
+        assert trees._holds_tree(table) is is_tree, header
+
+
+def test_a_start_that_begins_elsewhere_is_found(tmp_path, monkeypatch):
+    """Two hills: the climb alone would stay on the lower one, beside which nothing is better."""
+
+    def hills(taxonomy, trial):
+        at = trial.settings["learning_rate"], trial.settings["temperature"]
+        height = {(0.3, 0.5): 0.7, (0.1, 4.0): 0.3, (0.1, 2.0): 0.25}.get(at, 0.1)
+        return {"test": {"map": height, "mean_rank": 1.0}}
+
+    monkeypatch.undo()  # the grid that is run
+    monkeypatch.setattr(trees, "_train", hills)
+    results = ResultsFile(tmp_path / "r.jsonl")
+    trees.run(DATA, results, seeds=1, dims=(2,), arms=("poincare",))
+    (records,) = arms_of(results, "small", "closure").values()
+    assert trees._rates(records[0]) == (0.3, 0.5)
+
+
+def test_ties_do_not_depend_on_the_order_of_the_file(tmp_path):
+    results = ResultsFile(tmp_path / "r.jsonl")
+    trees.run(DATA, results, seeds=1, dims=(8,), arms=("poincare",))
+    turned = ResultsFile(tmp_path / "turned.jsonl")
+    turned.append(results.records[::-1])
+    assert arms_of(results, "small", "closure") == arms_of(turned, "small", "closure")
+
+
+def test_trees_of_one_level_have_no_ancestors_below_the_root(tmp_path):
+    results = ResultsFile(tmp_path / "r.jsonl")
+    flat = Tree("flat", Taxonomy.from_paths([("a",), ("b",), ("c",)]), {})
+    trees.run(flat, results, seeds=2, dims=(2,), arms=("poincare",))
+    trees.run(flat, results, seeds=2, dims=(3,), arms=("euclidean",))
+    text = "\n".join(report_trees.section(results, tmp_path))
+    assert "nan" not in text
+    assert "without the root |" not in text
+    assert "not measured" not in text  # the two have no dimension in common

@@ -109,6 +109,7 @@ def test_each_arm_takes_its_own_rate_by_val(data, tmp_path, monkeypatch):
     text = (tmp_path / "results.md").read_text(encoding="utf-8")
     assert f"### {data.name}, {Path(data.backbone).name}, 16 tokens, whole models" in text
     assert f"--data {data.name} --backbone {data.backbone} --max-length 16 --set" in text
+    assert "--set trained=model --set rates=0.0001,0.0002,0.0003 --set paces=fast`" in text
     assert "| d = 4, 2 seeds |" in text
     assert "| poincare, d = 4, 0.0003, 0.003 | 1 |" in text
     assert "lorentz against poincare" in text

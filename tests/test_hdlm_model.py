@@ -140,6 +140,13 @@ def test_some_tokens_are_scored_as_among_all(folders):
             torch.testing.assert_close(model.level_logits(1, state, tokens), every[:, tokens])
 
 
+def test_the_length_of_a_text_is_no_more_than_usual_and_may_be_more_than_the_context(folders):
+    limit = made(folders["qwen2"]).backbone.config.max_position_embeddings
+    assert made(folders["qwen2"], max_length=None).config.max_length == min(256, limit)
+    # A text is cut to what its answer leaves of the context, and a warning counts those.
+    assert made(folders["qwen2"], max_length=10 * limit).config.max_length == 10 * limit
+
+
 # --- refusing ------------------------------------------------------------------------------------
 
 

@@ -84,11 +84,13 @@ def test_sets_that_one_experiment_alone_has_seen_stand_there_too(tmp_path):
         row(text, "longer, random start")
 
 
-def test_trees_stand_there_by_geometry_at_the_better_start(tmp_path):
+def test_trees_stand_there_by_geometry_at_the_better_start(tmp_path, monkeypatch):
+    monkeypatch.setattr(trees, "EPOCHS", 1)
+    monkeypatch.setattr(trees, "GRID", ((0.1, 2.0),))
     results = ResultsFile(tmp_path / "results.jsonl")
     results.append([record(0)])
     tree = trees.Tree("small", Taxonomy.from_paths([("a", "x"), ("a", "y"), ("b", "z")]), {})
-    trees.run(tree, results, seeds=2, dims=(2, 3), epochs=1)
+    trees.run(tree, results, seeds=2, dims=(2, 3))
     text = "\n\n".join(report_summary.section(results, tmp_path))
     measured = trees.arms_of(results, "small", "closure")
     for geometry in ("poincare", "euclidean"):

@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from hyperlm.errors import DataError, ModelError, OptionError, OutputError
 from hyperlm.lm import HierarchicalLM
 from hyperlm.options import TrainingOptions
 from hyperlm.run import train
+from hyperlm.run_resume import stored_options
 from hyperlm.runfolder import read_record
 
 pytest_plugins = ["run_fixtures"]
@@ -173,6 +175,20 @@ def test_resuming_refuses_other_data(
         file.write("word1 word2,animal,bird,owl\n")
     with pytest.raises(DataError, match=r"the val file val\.csv changed"):
         train(None, tmp_path / "run", resume=True)
+
+
+def test_the_length_that_was_read_is_stored_and_kept(
+    finished_run: Path, run_options: TrainingOptions, tmp_path: Path
+) -> None:
+    """Not asked for, it is what the tiny backbone can read; a later default changes nothing."""
+    assert run_options.max_length is None
+    assert read_record(finished_run)["options"]["max_length"] == 128
+    # The options that the run was given, which name no length, are those it has.
+    given, record = run_options.resolved(), read_record(finished_run)
+    assert stored_options(given, record, finished_run).max_length == 128
+    shorter = replace(given, max_length=64)
+    with pytest.raises(OptionError, match="--max-length 64"):
+        stored_options(shorter, record, finished_run)
 
 
 def test_there_must_be_something_to_resume(tmp_path: Path, run_options: TrainingOptions) -> None:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["embed"]
 
 _CHECKPOINTS = 20  # per run, at most one an epoch
+_AS_EVER = ("geometry", "poincare")  # which checkpoints from before flat space do not name
 
 
 def _option(panel: str, help: str, *names: str, metavar: str | None = None) -> Any:
@@ -55,7 +56,7 @@ def embed(
     ] = "closure",
     epochs: Annotated[int, _option("Training", "How often every node is in a batch.")] = 50,
     batch_size: Annotated[
-        int | None, _option("Training", "Nodes in a batch.  [default: N/16, but 32 to 512]")
+        int | None, _option("Training", "Nodes in a batch.  \\[default: N/16, but 32 to 512]")
     ] = None,
     negatives: Annotated[
         int, _option("Training", "Nodes that each batch is compared with by distance.")
@@ -156,7 +157,8 @@ def _train(
     from hyperlm.embedding.files import read_tensors, write_tensors
 
     # What a run must share with the one it continues.
-    identity = json.dumps({**vars(options), "taxonomy": taxonomy.fingerprint}, sort_keys=True)
+    told = {key: value for key, value in vars(options).items() if (key, value) != _AS_EVER}
+    identity = json.dumps(told | {"taxonomy": taxonomy.fingerprint}, sort_keys=True)
     state = None
     if resume:
         state, metadata = read_tensors(checkpoint)

@@ -48,13 +48,13 @@ def experiment(
     dims: Annotated[
         str | None,
         typer.Option(
-            help="Dimensions, with commas.  [default: the experiment's own]", metavar="D,D"
+            help="Dimensions, with commas.  \\[default: the experiment's own]", metavar="D,D"
         ),
     ] = None,
     arm: Annotated[
         list[str] | None,
         typer.Option(
-            help="Only this arm; may be given several times.  [default: all]", metavar="NAME"
+            help="Only this arm; may be given several times.  \\[default: all]", metavar="NAME"
         ),
     ] = None,
     change: Annotated[

@@ -103,7 +103,7 @@ def train(
         int | None,
         _model(
             "Tokens read of a text; the rest of longer ones is cut off.  "
-            "[default: 256, or what the backbone can read]"
+            "\\[default: 256, or what the backbone can read]"
         ),
     ] = _ONE.max_length,
     dropout: Annotated[float, _model("On the pooled state before the head.")] = _ONE.dropout,
@@ -248,7 +248,8 @@ def train(
         str, _training("Where else to log: none, tensorboard, ...", metavar="NAME")
     ] = _ONE.report_to,
     output: Annotated[
-        Path | None, _output("Folder of the run.  [default: runs/DATA-GEOMETRY]", "--output", "-o")
+        Path | None,
+        _output("Folder of the run.  \\[default: runs/DATA-GEOMETRY]", "--output", "-o"),
     ] = None,
     overwrite: Annotated[
         bool, _output("Replace the run in the folder, once this one is done.", "--overwrite")

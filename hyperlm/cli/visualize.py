@@ -65,7 +65,7 @@ def visualize(
         typer.Option(
             "--output",
             "-o",
-            help=f"{', '.join(_FIGURES)} for a figure, .html for a page to explore.  [default: "
+            help=f"{', '.join(_FIGURES)} for a figure, .html for a page to explore.  \\[default: "
             "labels.png in the run, or FIGURE.png]",
         ),
     ] = None,
@@ -77,7 +77,7 @@ def visualize(
         ProjectionName | None,
         typer.Option(
             help="How labels come to two dimensions: the taxonomy alone (tree), hyperbolic PCA "
-            "(horopca), tangent PCA (pca), neighbourhoods (umap).  [default: horopca, or tree "
+            "(horopca), tangent PCA (pca), neighbourhoods (umap).  \\[default: horopca, or tree "
             "without label points]",
             rich_help_panel="Figure",
         ),
@@ -100,7 +100,7 @@ def visualize(
     labels: Annotated[
         str | None,
         typer.Option(
-            help="Most names to write: a number, or a share such as 25%.  [default: all there is "
+            help="Most names to write: a number, or a share such as 25%.  \\[default: all there is "
             "room for]",
             metavar="N|N%",
             rich_help_panel="Figure",
@@ -120,7 +120,8 @@ def visualize(
     data: Annotated[
         str | None,
         typer.Option(
-            help="Labelled texts.  [default: what the run was trained on]", rich_help_panel="Texts"
+            help="Labelled texts.  \\[default: what the run was trained on]",
+            rich_help_panel="Texts",
         ),
     ] = None,
     split: Annotated[

@@ -5,7 +5,7 @@ from hyperlm.embedding.files import load_points, save_points
 from hyperlm.embedding.options import EmbeddingOptions
 from hyperlm.embedding.reconstruction import Reconstruction, reconstruction
 from hyperlm.embedding.relations import Relations
-from hyperlm.embedding.start import sized_tree
+from hyperlm.embedding.start import flat_tree, sized_tree
 from hyperlm.embedding.training import EmbeddingTrainer, embed
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "Reconstruction",
     "Relations",
     "embed",
+    "flat_tree",
     "load_points",
     "nested_cones",
     "reconstruction",

@@ -14,10 +14,10 @@ class EmbeddingOptions:
 
     Attributes:
         dim: Dimension, at least 2.
-        geometry: poincare, or euclidean: flat space, which has no cones and no curvature.
         curvature: c > 0; the space has curvature -c.
         loss: distance, cones or both.
-        start: construction (``sized_tree``; ``nested_cones`` for cones alone) or random.
+        start: construction (``sized_tree``; ``nested_cones`` for cones alone, ``flat_tree`` in flat
+            space) or random.
         pairs: closure or edges.
         epochs: How often every node is in a batch.
         batch_size: Nodes in a batch; None for N/16, but 32 to 512.
@@ -31,10 +31,10 @@ class EmbeddingOptions:
             pairs are held out, those of a node with many descendants are most of what is left to
             draw, and are pushed out as hard as the known ones are pulled in.
         seed: Of everything drawn.
+        geometry: poincare, or euclidean: flat space, which has no cones and no curvature.
     """
 
     dim: int = 5
-    geometry: str = "poincare"
     curvature: float = 1.0
     loss: str = "distance"
     start: str = "construction"
@@ -49,6 +49,7 @@ class EmbeddingOptions:
     false_parents: int = 5
     false_children: int = 5
     seed: int = 0
+    geometry: str = "poincare"
 
     def __post_init__(self) -> None:
         for name, allowed in (

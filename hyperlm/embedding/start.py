@@ -4,7 +4,7 @@ In: a taxonomy. Out: tangent vectors at the origin, ``c = 1``. :func:`hyperlm.ma
 gives every edge one length, for tree distances. To rank ancestors first, room must go where the
 nodes are: an edge is as long as the logarithm of how much smaller the child's subtree is, so that
 chains cost little and wide families spread; leaves stand further out by ``LEAF``, whereby every
-inner node is nearer to a leaf than other leaves are.
+inner node is nearer to a leaf than other leaves are. ``flat_tree`` is the layout of the control.
 """
 
 import math
@@ -18,7 +18,7 @@ from hyperlm.errors import OptionError
 from hyperlm.manifolds.spread import spread_directions
 from hyperlm.taxonomy import Taxonomy
 
-__all__ = ["sized_tree"]
+__all__ = ["flat_tree", "sized_tree"]
 
 SCALE, LEAST, LEAF = 4.0, 0.2, 8.0
 INNER_RADIUS = 12.0  # inner nodes keep within it
@@ -43,9 +43,7 @@ def sized_tree(
     if dim < 2:
         raise OptionError(f"dim = {dim}: a tree needs at least 2 dimensions.")
     parent, count = taxonomy.parent, len(taxonomy)
-    size = np.ones(count + 1)  # the last entry is the root's
-    for level in taxonomy.level_slices[::-1]:
-        np.add.at(size, parent[level], size[:-1][level])
+    size = _sizes(taxonomy)
     step = spacing * (LEAST + SCALE * np.log(size[parent] / size[:-1]) / (dim - 1))
     is_leaf = np.zeros(count, dtype=bool)
     is_leaf[taxonomy.leaves] = True
@@ -69,6 +67,36 @@ def sized_tree(
             radius[above], direction[above], local[nodes], step[nodes]
         )
     return torch.from_numpy(direction * radius[:, None])
+
+
+def flat_tree(taxonomy: Taxonomy, dim: int, *, seed: int = 0) -> Tensor:
+    """A layout for flat space: children around their parent, where their subtrees have room.
+
+    As much room as there are nodes: the distance of the children is the ``dim``-th root of the size
+    of the parent's subtree. A DAG is laid out along ``taxonomy.parent``.
+
+    Args:
+        dim: Dimension, at least 2.
+        seed: Of the spread directions.
+    Returns:
+        ``(N, dim)`` float64 points of flat space, the root at the origin.
+    """
+    if dim < 2:
+        raise OptionError(f"dim = {dim}: a tree needs at least 2 dimensions.")
+    parent, local = taxonomy.parent, _directions(taxonomy.parent, dim, seed)
+    step = _sizes(taxonomy)[parent, None] ** (1 / dim)
+    points = np.zeros((len(taxonomy) + 1, dim))
+    for level in taxonomy.level_slices:
+        points[:-1][level] = points[parent[level]] + step[level] * local[level]
+    return torch.from_numpy(points[:-1])
+
+
+def _sizes(taxonomy: Taxonomy) -> NDArray[np.float64]:
+    """Nodes at or below each node; the last entry is the root's."""
+    size = np.ones(len(taxonomy) + 1)
+    for level in taxonomy.level_slices[::-1]:
+        np.add.at(size, taxonomy.parent[level], size[:-1][level])
+    return size
 
 
 def _directions(parent: NDArray[np.int64], dim: int, seed: int) -> NDArray[np.float64]:

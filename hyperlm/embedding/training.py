@@ -26,7 +26,7 @@ from hyperlm.embedding.losses import (
 )
 from hyperlm.embedding.options import EmbeddingOptions
 from hyperlm.embedding.relations import Relations, take
-from hyperlm.embedding.start import sized_tree
+from hyperlm.embedding.start import flat_tree, sized_tree
 from hyperlm.errors import OffManifoldError, OptionError
 from hyperlm.manifolds import ManifoldParameter, NegativeSampler, curved, polar
 from hyperlm.manifolds.row_adam import RowAdam
@@ -238,6 +238,8 @@ def embed(
         start = torch.randn(shape, dtype=torch.float64, generator=generator) * 0.1
     elif options.loss == "cones":
         start = nested_cones(taxonomy, options.dim, seed=options.seed)
+    elif not options.c:
+        start = flat_tree(taxonomy, options.dim, seed=options.seed)
     else:
         start = sized_tree(taxonomy, options.dim, seed=options.seed)
     relations = Relations.of(taxonomy, options.pairs)

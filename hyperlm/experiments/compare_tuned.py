@@ -33,7 +33,17 @@ from hyperlm.options import TrainingOptions
 from hyperlm.run import build_model
 from hyperlm.training import fit
 
-__all__ = ["ARMS", "NAME", "RATES", "arms_of", "run", "train_and_score", "tries_of", "untried"]
+__all__ = [
+    "ARMS",
+    "NAME",
+    "RATES",
+    "arms_of",
+    "pace_of",
+    "run",
+    "train_and_score",
+    "tries_of",
+    "untried",
+]
 
 NAME = "compare-geometries, whole models"
 ARMS: Mapping[str, dict[str, Any]] = {
@@ -131,16 +141,16 @@ def untried(results: ResultsFile, data: str) -> list[str]:
     tried: dict[str, set[str]] = {}
     for (arm, _, _, head), records in tries_of(results, data).items():
         if len(records) >= ENOUGH:
-            tried.setdefault(arm, set()).add(_pace(arm, head))
+            tried.setdefault(arm, set()).add(pace_of(arm, head))
     chosen = {
-        _pace(arm, records[0].run.settings["options"].get("head_learning_rate", FORMER))
+        pace_of(arm, records[0].run.settings["options"].get("head_learning_rate", FORMER))
         for (arm, _), records in arms_of(results, data).items()
         if isinstance(records[0].run, Trial)
     }
     return [arm for arm, paces in tried.items() if (chosen & set(PACES)) - paces]
 
 
-def _pace(arm: str, head_rate: float) -> str:
+def pace_of(arm: str, head_rate: float) -> str:
     """The pace that a head's rate stands for; empty for one of its own."""
     kind = ARMS[arm].get("head", "points")
     rates = {pace: values[kind]["head_learning_rate"] for pace, values in PACES.items()}

@@ -70,7 +70,7 @@ class Head:
 
 
 class Whole:
-    """``hyperlm train`` as it is: reading, training, val after every epoch, writing the run."""
+    """``hyperlm train``: reading, training, val after every epoch, writing the run."""
 
     def __init__(self, job: "Job") -> None:
         self.output = Path(job.folder) / "run"

@@ -64,7 +64,7 @@ def section(results: ResultsFile, images: Path) -> list[str]:
     if held := _trees(results):
         parts += [
             "Label trees without texts: average precision with which so many dimensions give a "
-            "node's ancestors back, each geometry from the better of its two starts.",
+            "node's ancestors back, each geometry from the better of its starts.",
             held,
         ]
     compared = {name: arms for name, arms in sets.items() if arms}

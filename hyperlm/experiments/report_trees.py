@@ -1,5 +1,6 @@
 """The section of the report on trees without texts: figures by dimension, in the ball and flat."""
 
+import math
 from collections import Counter
 from pathlib import Path
 
@@ -13,11 +14,11 @@ from hyperlm.experiments.markdown import (
     spread,
     table,
 )
-from hyperlm.experiments.quantities import Quantity, interval, seeds_of
+from hyperlm.experiments.quantities import Quantity, interval, seeds_of, values
 from hyperlm.experiments.results import Record, ResultsFile
 from hyperlm.experiments.sources import arguments
 from hyperlm.experiments.statistics import BETTER_HERE
-from hyperlm.experiments.trees import NAME, Arms, arms_of, enclosed
+from hyperlm.experiments.trees import EPOCHS, GRID, NAME, Arms, arms_of, enclosed
 from hyperlm.experiments.trials import Trial
 from hyperlm.viz.curves import Panel, curves_figure
 
@@ -59,7 +60,7 @@ def section(results: ResultsFile, images: Path) -> list[str]:
             f"### {title}",
             f"`hyperlm experiment {NAME} {told}`, {seeds_of(arms.values())}, {cost / 60:.0f} "
             "minutes of CPU time with the tuning.",
-            *(_by_dimension(arms, kind) for kind in _KINDS),
+            *(_by_dimension(arms, kind) for kind in _known(arms)),
             _chosen(arms, results),
             *_differences(arms),
         ]
@@ -73,14 +74,20 @@ def _method() -> str:
     return (
         "Label trees as points, trained by `hyperlm embed` without any text: a node's ancestors "
         "are to be the nearest of all nodes. *poincare* and *euclidean* start at random, *"
-        "construction* from the tree laid out in the ball; flat space takes the same vectors for "
-        "its coordinates. Same loss, batches, steps. Nothing is held out: what is measured is how "
-        "well so many dimensions hold the tree, and every seed has the learning rate and the "
-        "temperature that are best for the average precision (MAP), compared with those beside "
-        "them. The root counts among the ancestors, as in published figures, and lies at the "
-        "origin; *without the root* leaves it out. *Distortion*: mean relative error of the "
-        "distances in the tree, after one best scale."
+        "construction* from a layout of the tree for either space. Same loss, batches and steps, "
+        f"{EPOCHS} epochs. Nothing is held out: what is measured is how well so many dimensions "
+        "hold the tree, and every seed has the learning rate and the temperature that are best "
+        f"for the average precision (MAP), of {len(GRID)} on a grid and of those beside the best; "
+        "the other figures are at the same settings. The root counts among the ancestors, as in "
+        "published figures, and lies at the origin; *without the root* leaves it out. "
+        "*Distortion*: mean relative error of the distances in the tree, after one best scale."
     )
+
+
+def _known(arms: Arms) -> list[Quantity]:
+    """The quantities that every run has: a tree of one level has no ancestors below the root."""
+    every = [record for records in arms.values() for record in records]
+    return [k for k in _KINDS if not any(map(math.isnan, values(every, k, "test")))]
 
 
 def _by_dimension(arms: Arms, kind: Quantity) -> str:
@@ -107,7 +114,7 @@ def _chosen(arms: Arms, results: ResultsFile) -> str:
         at = Counter(_settings(record) for record in records)
         shares = (told + f" ({count})" * (len(at) > 1) for told, count in at.most_common())
         listed.append(f"{arm} {dim}: {' or '.join(shares)}")
-    summary = f"Tuning: {inside} of {len(every)} runs were compared with all beside them"
+    summary = f"Tuning: {inside} of {len(every)} runs lie inside what was tried"
     text = f"Chosen (arm, dimension: learning rate, temperature): {'; '.join(listed)}."
     return f"<details><summary>{summary}</summary>\n\n{text}\n\n</details>"
 
@@ -123,8 +130,10 @@ def _differences(arms: Arms) -> list[str]:
     for first, second in _PAIRS:
         if not {first, second} <= there:
             continue
-        found = {kind: question(arms, kind, first, second) for kind in _KINDS}
+        found = {kind: question(arms, kind, first, second) for kind in _known(arms)}
         dims = [dim for dim, _, _ in next(iter(found.values()))]
+        if not dims:
+            continue
         rows = [
             [
                 kind.title,
@@ -149,7 +158,7 @@ def _differences(arms: Arms) -> list[str]:
 
 def _draw(arms: Arms, path: Path) -> None:
     panels = []
-    for kind in _KINDS:
+    for kind in _known(arms):
         series: dict[str, list[tuple[float, float, float, float]]] = {}
         for (arm, dim), records in arms.items():
             series.setdefault(arm, []).append((dim, *interval(records, kind, "test").bar))

@@ -3,7 +3,15 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from hyperlm.experiments.compare_tuned import ENOUGH, NAME, arms_of, tries_of, untried
+from hyperlm.experiments.compare_tuned import (
+    ARMS,
+    ENOUGH,
+    NAME,
+    arms_of,
+    pace_of,
+    tries_of,
+    untried,
+)
 from hyperlm.experiments.markdown import BARS, figure, picture, save_picture, spread, table
 from hyperlm.experiments.quantities import Quantity, interval, known
 from hyperlm.experiments.report_compare import Arms, verdicts, widest
@@ -25,7 +33,7 @@ def section(results: ResultsFile, images: Path) -> list[str]:
         told = arguments(results.of(experiment=NAME), name)
         parts += [
             f"### {name}, whole models",
-            f"`hyperlm experiment compare-geometries {told} --set trained=model`",
+            f"`hyperlm experiment compare-geometries {told} {_settings(results, name)}`",
             widest(arms, kinds),
             _tries(results, name),
             *_open(results, name),
@@ -39,11 +47,25 @@ def section(results: ResultsFile, images: Path) -> list[str]:
     return ["## Geometry against geometry, backbone and all", _method(), *parts]
 
 
+def _settings(results: ResultsFile, name: str) -> str:
+    """The options that repeat the tries, where they were not all that the command makes."""
+    tries = tries_of(results, name)
+    arms = list(dict.fromkeys(arm for arm, *_ in tries))
+    rates = sorted({rate for _, _, rate, _ in tries})
+    paces = sorted({pace_of(arm, head) for arm, _, _, head in tries} - {""}, reverse=True)
+    told = ["--set trained=model", f"--set rates={','.join(f'{rate:g}' for rate in rates)}"]
+    if paces:
+        told.append(f"--set paces={','.join(paces)}")
+    if len(arms) < len(ARMS):
+        told += (f'--arm "{arm}"' if " " in arm else f"--arm {arm}" for arm in arms)
+    return " ".join(told)
+
+
 def _method() -> str:
     return (
         "Every weight of the backbone is trained with the head, as `hyperlm train` does with its "
-        "defaults, except for the dimension and the rates in the tables; points of every geometry "
-        "start from label names, "
+        "defaults, except for the dimension, the tokens read and the rates in the tables; points "
+        "of every geometry start from label names, "
         "*linear* at random and *linear, names* from the names too, as the flat twin of points; "
         "the best epoch by val is kept. Of the rates (backbone, head) that an arm was trained at "
         f"with {ENOUGH} seeds or more, it has those that are best on val; all tries are listed. "

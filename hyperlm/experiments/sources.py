@@ -7,6 +7,7 @@ files that changed between two runs.
 import copy
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -32,9 +33,12 @@ def told_apart(results: ResultsFile) -> ResultsFile:
     for record in results.records:
         contents.setdefault(record.data["name"], set()).add(_content(record.data))
     several = {name for name, found in contents.items() if len(found) > 1}
+    backbones = {str(record.data.get("backbone", "")) for record in results.records}
+    last = Counter(Path(backbone).name for backbone in backbones)
+    shared = {backbone for backbone in backbones if last[Path(backbone).name] > 1}
     apart = copy.copy(results)
     apart.records = [
-        replace(record, data=record.data | {"name": _name(record, several), _CALLED: name})
+        replace(record, data=record.data | {"name": _name(record, several, shared), _CALLED: name})
         for record in results.records
         for name in (record.data["name"],)
     ]
@@ -52,10 +56,11 @@ def called(data: dict[str, Any]) -> str:
     return str(data.get(_CALLED, data["name"]))
 
 
-def _name(record: Record, several: set[str]) -> str:
+def _name(record: Record, several: set[str], shared: set[str]) -> str:
     data, parts = record.data, [record.data["name"]]
     if record.labels.get("experiment") not in _SAY_THEMSELVES:
-        parts += _options(data)
+        # A folder by its last name, unless another ends alike.
+        parts += (word if word in shared else Path(word).name for word in _options(data))
     if data["name"] in several:
         parts.append(f"files {_content(data)}")
     return ", ".join(parts)
@@ -66,7 +71,7 @@ def _options(data: dict[str, Any]) -> dict[str, str]:
     found = {}
     usual_backbone, usual_length = _USUAL
     if (backbone := data.get("backbone", usual_backbone)) != usual_backbone:
-        found[Path(backbone).name] = f"--backbone {backbone}"
+        found[backbone] = f"--backbone {backbone}"
     if (length := data.get("max_length", usual_length)) != usual_length:
         found[f"{length} tokens"] = f"--max-length {length}"
     return found

@@ -1,12 +1,15 @@
 """How many dimensions does a label tree need? Points trained without texts, in the ball and flat.
 
 ``hyperlm embed`` with one option changed. A tree is to be given back, nothing is held out: every
-seed takes the learning rate and the temperature with the best average precision on the tree itself,
-once they have been compared with those beside them. Command: ``hyperlm experiment trees``.
+seed takes the learning rate and the temperature with the best average precision on the tree itself.
+It tries a grid, then what is beside the best, until the best has been compared with all of it.
+Command: ``hyperlm experiment trees``.
 """
 
 import gzip
+import itertools
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,19 +25,21 @@ from hyperlm.experiments.trials import Trial, run_trials
 from hyperlm.manifolds import distortion
 from hyperlm.taxonomy import Taxonomy
 
-__all__ = ["ARMS", "NAME", "Tree", "arms_of", "enclosed", "read", "run"]
+__all__ = ["ARMS", "EPOCHS", "NAME", "Tree", "arms_of", "enclosed", "read", "run"]
 
 NAME = "trees"
 ARMS: Mapping[str, dict[str, str]] = {
     "poincare": {"geometry": "poincare", "start": "random"},
     "euclidean": {"geometry": "euclidean", "start": "random"},
     "poincare, construction": {"geometry": "poincare", "start": "construction"},
-    # The vectors that are polar coordinates in the ball, taken for flat ones.
     "euclidean, construction": {"geometry": "euclidean", "start": "construction"},
 }
-DIMS = (2, 4, 8, 16, 32)
-TEMPERATURES = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
-FIRST = (0.1, 4.0)  # learning rate and temperature that tuning begins with
+DIMS = (2, 4, 8, 12, 16)
+EPOCHS = 60
+TEMPERATURES = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0)
+# Learning rates and temperatures that tuning begins with: in few dimensions a sharp start and a
+# blunt one lead to different places.
+GRID = tuple(itertools.product((3e-2, 1e-1, 3e-1, 1.0), (0.5, 2.0, 8.0)))
 RANKED = 2000  # nodes, at most
 Arms = dict[tuple[str, int], list[Record]]
 
@@ -57,12 +62,22 @@ class Tree:
         }
 
 
-def read(source: str, *, columns: Mapping[str, Any] | None = None, **_: Any) -> Tree:
+def read(
+    source: str,
+    *,
+    backbone: str = "minilm",
+    max_length: int = 128,
+    columns: Mapping[str, Any] | None = None,
+    progress: bool = False,
+) -> Tree:
     """The taxonomy of a data set, or a file that ``Taxonomy.read`` takes.
 
     Raises:
+        OptionError: a backbone or a length, for nothing is read.
         DataError, TaxonomyError: it is neither, or cannot be used.
     """
+    if (backbone, max_length) != ("minilm", 128):
+        raise OptionError(f"{NAME} read no texts: leave out --backbone and --max-length.")
     path = Path(source)
     if path.is_file() and not columns and _holds_tree(path):
         return Tree(path.name, Taxonomy.read(path), {})
@@ -74,12 +89,16 @@ def read(source: str, *, columns: Mapping[str, Any] | None = None, **_: Any) -> 
 
 def _holds_tree(path: Path) -> bool:
     """Whether a file is a taxonomy, and no table of texts."""
-    suffix = path.with_suffix("").suffix if path.suffix == ".gz" else path.suffix
-    if suffix not in (".csv", ".tsv"):
-        return suffix in (".json", ".yaml", ".yml", ".taxonomy")
-    with (gzip.open if path.suffix == ".gz" else open)(path, "rb") as file:
-        header = file.readline().lower()
-    return b"child" in header and b"parent" in header
+    name = path.name.lower().removesuffix(".gz")
+    if not name.endswith((".csv", ".tsv")):
+        return name.endswith((".json", ".yaml", ".yml", ".taxonomy"))
+    try:
+        with (gzip.open if path.suffix == ".gz" else open)(path, "rb") as file:
+            header = file.readline().decode("utf-8-sig", "replace").lower()
+    except (OSError, EOFError):
+        return True  # which says what is wrong with it
+    columns = {cell.strip(' "') for cell in re.split("[,;\\t]", header.strip())}
+    return {"child", "parent"} <= columns and "text" not in columns
 
 
 def run(
@@ -90,7 +109,6 @@ def run(
     dims: Sequence[int] = DIMS,
     arms: Sequence[str] | None = None,
     pairs: str = "closure",
-    epochs: int = 60,
     progress: bool = False,
 ) -> None:
     """Train what is missing in the results file: seed after seed, all arms of each.
@@ -98,13 +116,10 @@ def run(
     Args:
         pairs: what is learnt, ``closure`` (all ancestors) or ``edges`` (parents alone); all
             ancestors are ranked in either case.
-        epochs: of every training.
     Raises:
-        OptionError: unknown arms or pairs, no epochs.
+        OptionError: unknown arms or pairs.
     """
-    if epochs < 1:
-        raise OptionError(f"--set epochs={epochs}: give 1 or more, as in epochs=60.")
-    told = {"pairs": pairs, "epochs": epochs}
+    told = {"pairs": pairs, "epochs": EPOCHS}
     every = [(dim, seed, arm) for dim in dims for seed in range(seeds) for arm in named(arms, ARMS)]
     for dim, seed, arm in tqdm(every, desc=f"{NAME} {data.name}", disable=not progress):
         _tune(arm, told | {"dim": dim}, seed, data, results)
@@ -120,7 +135,7 @@ def arms_of(results: ResultsFile, data: str, pairs: str) -> Arms:
     order = list(ARMS)
     arms = {}
     for at in sorted(found, key=lambda at: (order.index(at[0]), at[1])):
-        best = [max(records, key=_score) for records in found[at].values()]
+        best = [_best(records) for records in found[at].values()]
         if measured := [record for record in best if record.figures["test"]]:
             arms[at] = measured
     return arms
@@ -128,7 +143,7 @@ def arms_of(results: ResultsFile, data: str, pairs: str) -> Arms:
 
 def enclosed(record: Record, results: ResultsFile) -> bool:
     """Whether all that is beside its settings was tried by its seed, and they are at no end."""
-    rate, temperature = _rates(record)
+    at = _rates(record)
     tried = {
         _rates(other)
         for other in results.of(**record.labels)
@@ -136,40 +151,35 @@ def enclosed(record: Record, results: ResultsFile) -> bool:
         and other.run.seed == record.run.seed
         and _settings(other)["dim"] == _settings(record)["dim"]
     }
-    ends = {LADDER[0], LADDER[-1]}, {TEMPERATURES[0], TEMPERATURES[-1]}
-    at_end = rate in ends[0] or temperature in ends[1]
-    return not at_end and set(_beside(rate, temperature)) <= tried
+    ends = (LADDER[0], LADDER[-1]), (TEMPERATURES[0], TEMPERATURES[-1])
+    at_end = any(value in end for value, end in zip(at, ends, strict=True))
+    return not at_end and set(_beside(*at)) <= tried
 
 
 def _tune(arm: str, told: Mapping[str, Any], seed: int, data: Tree, results: ResultsFile) -> Record:
-    """Climb from rate and temperature to the better ones beside them, until there is none."""
+    """The grid, then from the best to the better ones beside it, until there is none."""
     tried: dict[tuple[float, float], Record] = {}
-    at = FIRST
-    while True:
-        for rate, temperature in (at, *_beside(*at)):
-            if (rate, temperature) not in tried:
-                rates = {"learning_rate": rate, "temperature": temperature}
-                trial = Trial("hyperlm embed", {**ARMS[arm], **told, **rates}, seed)
-                (tried[rate, temperature],) = run_trials(
-                    [trial],
-                    lambda trial: _train(data.taxonomy, trial),
-                    results,
-                    source=data.describe(),
-                    labels={"experiment": NAME, "arm": arm, "pairs": told["pairs"]},
-                )
-        best = max(tried, key=lambda rates: _score(tried[rates]))
-        if best == at:
-            return tried[at]
-        at = best
+    ahead = list(GRID)
+    while ahead:
+        for rate, temperature in ahead:
+            rates = {"learning_rate": rate, "temperature": temperature}
+            (tried[rate, temperature],) = run_trials(
+                [Trial("hyperlm embed", {**ARMS[arm], **told, **rates}, seed)],
+                lambda trial: _train(data.taxonomy, trial),
+                results,
+                source=data.describe(),
+                labels={"experiment": NAME, "arm": arm, "pairs": told["pairs"]},
+            )
+        best = _best(list(tried.values()))
+        ahead = [at for at in _beside(*_rates(best)) if at not in tried]
+    return best
 
 
 def _beside(rate: float, temperature: float) -> list[tuple[float, float]]:
-    """One step up or down in either."""
+    """One step up or down in either or in both."""
     i, j = LADDER.index(rate), TEMPERATURES.index(temperature)
-    return [
-        *((LADDER[k], temperature) for k in (i - 1, i + 1) if 0 <= k < len(LADDER)),
-        *((rate, TEMPERATURES[k]) for k in (j - 1, j + 1) if 0 <= k < len(TEMPERATURES)),
-    ]
+    around = itertools.product(LADDER[max(0, i - 1) : i + 2], TEMPERATURES[max(0, j - 1) : j + 2])
+    return [at for at in around if at != (rate, temperature)]
 
 
 def _train(taxonomy: Taxonomy, trial: Trial) -> dict[str, Any]:
@@ -187,8 +197,14 @@ def _train(taxonomy: Taxonomy, trial: Trial) -> dict[str, Any]:
     }
 
 
-def _score(record: Record) -> float:
-    return float(record.figures["test"].get("map", -1.0))
+def _best(records: Sequence[Record]) -> Record:
+    """The best average precision; ties go to the better mean rank, then to the gentler settings."""
+    return max(records, key=lambda r: (*_score(r), *(-value for value in _rates(r))))
+
+
+def _score(record: Record) -> tuple[float, float]:
+    test = record.figures["test"]
+    return test.get("map", -1.0), -test.get("mean_rank", math.inf)
 
 
 def _settings(record: Record) -> Mapping[str, Any]:

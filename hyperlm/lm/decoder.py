@@ -126,7 +126,8 @@ class HierarchicalDecoder(BackboneModel):
             head_rank: of ``lora`` heads.
             lora: ``{"rank": ...}`` for low-rank adapters on the backbone, ``None`` for none.
             weights: of the levels' losses: ``equal``, ``learned``, or one number per level.
-            max_length: see :func:`~hyperlm.lm.backbone.text_length`.
+            max_length: longest text in tokens; by default see
+                :func:`~hyperlm.lm.backbone.text_length`.
         Raises:
             OptionError: an option out of range; a model that cannot be loaded.
             ModelError: a model that is no causal decoder, or has a head this cannot copy.
@@ -148,7 +149,8 @@ class HierarchicalDecoder(BackboneModel):
             | ({"rank": head_rank} if heads == "lora" else {})
             | ({"bias": True} if output.bias is not None else {}),
             weights=loss_weights(weights, levels),
-            max_length=text_length(max_length, name, backbone),
+            # More than its context is no error here: a text is cut to what the answer leaves of it.
+            max_length=max_length or text_length(None, name, backbone),
             max_text_tokens=max_text_tokens,
             cue=cue,
             level_names=list(level_names) if level_names else None,

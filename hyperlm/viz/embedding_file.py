@@ -1,8 +1,8 @@
 """Label points without a model: the file that ``hyperlm embed`` writes.
 
 A safetensors file with one tensor ``points``, ``(N, d)`` tangent vectors at the origin in
-Riemannian length, and the metadata ``taxonomy`` (JSON of ``Taxonomy.to_dict``), ``c`` (positive;
-curvature is ``-c``) and, where it is not ``poincare``, ``geometry``.
+Riemannian length, and the metadata ``taxonomy`` (JSON of ``Taxonomy.to_dict``), ``c`` (curvature
+is ``-c``; 0 where it is flat) and, where it is not ``poincare``, ``geometry``.
 """
 
 import json
