@@ -106,7 +106,9 @@ def test_the_command_reads_trees_and_data_sets_and_reports(tmp_path, demo_like):
     text = (tmp_path / "results.md").read_text(encoding="utf-8")
     assert f"### {tree.name}, {len(TREE)} nodes\n" in text
     assert f"### {tree.name}, {len(TREE)} nodes, from parents alone\n" in text
-    assert f"`hyperlm experiment trees --data {tree.name} --set pairs=edges`" in text
+    told = "--seeds 1 --dims 2 --set pairs=edges --arm poincare"
+    assert f"`hyperlm experiment trees --data {tree.name} {told}`" in text
+    assert f"`hyperlm experiment trees --data {tree.name} --seeds 1 --dims 2,4`" in text
     assert f"### {demo_like.name}, " in text
     assert "| poincare less euclidean | d = 2 | d = 4 |" in text
     assert "no verdict: one seed alone" in text

@@ -25,7 +25,7 @@ from hyperlm.experiments.trials import Trial
 from hyperlm.viz.curves import Panel, curves_figure
 from hyperlm.viz.intervals import Lines, intervals_figure
 
-__all__ = ["PAIRS", "Arms", "section", "verdicts", "widest"]
+__all__ = ["PAIRS", "Arms", "by_dimension", "differences", "section", "verdicts", "widest"]
 
 PAIRS = (
     ("poincare", "linear"),
@@ -55,7 +55,8 @@ def section(results: ResultsFile, images: Path) -> list[str]:
         kinds = known(record for records in arms.values() for record in records)
         command = f"`hyperlm experiment {NAME} {arguments(results.of(experiment=NAME), name)}`"
         parts += [f"### {name}", command + _cost(results, name)]
-        parts += [widest(arms, kinds), _by_dimension(arms, kinds)]
+        path = next(kind for kind in kinds if kind.name == "path")
+        parts += [widest(arms, kinds), by_dimension(arms, path)]
         parts += [_rates(arms, results, name)]
         parts += ["Differences; bold where a verdict is given:", verdicts(arms, kinds)]
         image = picture(images, NAME, name)
@@ -114,21 +115,20 @@ def _radius(records: Sequence[Record]) -> str:
     return f"{sum(known) / len(known):.2f}" if known else "-"
 
 
-def _by_dimension(arms: Arms, kinds: Sequence[Quantity]) -> str:
-    """Accuracy of whole paths by dimension."""
-    path = next(kind for kind in kinds if kind.name == "path")
+def by_dimension(arms: Arms, kind: Quantity) -> str:
+    """One quantity: a row for each arm, a column for each dimension."""
     dims = sorted({dim for _, dim in arms})
     rows = [
         [
             arm,
             *(
-                spread(interval(arms[arm, dim], path, "test"), path) if (arm, dim) in arms else "-"
+                spread(interval(arms[arm, dim], kind, "test"), kind) if (arm, dim) in arms else "-"
                 for dim in dims
             ),
         ]
         for arm in dict.fromkeys(arm for arm, _ in arms)
     ]
-    return table([path.title, *(f"d = {dim}" for dim in dims)], rows)
+    return table([kind.title, *(f"d = {dim}" for dim in dims)], rows)
 
 
 def _rates(arms: Arms, results: ResultsFile, name: str) -> str:
@@ -165,7 +165,7 @@ def verdicts(arms: Arms, kinds: Sequence[Quantity]) -> str:
         found = {kind.name: question(arms, kind, first, second) for kind in kinds}
         dims = sorted({at for answers in found.values() for at, _, _ in answers})
         rows = [
-            [kind.title, *_differences(found[kind.name], dims, kind)]
+            [kind.title, *differences(found[kind.name], dims, kind)]
             for kind in kinds
             if found[kind.name]
         ]
@@ -179,7 +179,7 @@ def verdicts(arms: Arms, kinds: Sequence[Quantity]) -> str:
     return "\n\n".join(parts) if parts else "Only one arm was measured."
 
 
-def _differences(
+def differences(
     found: Sequence[tuple[int, Difference, str]], dims: Sequence[int], kind: Quantity
 ) -> list[str]:
     """One cell per dimension; bold where a verdict is given."""

@@ -10,15 +10,24 @@ from hyperlm.experiments.markdown import (
     gathered,
     picture,
     save_picture,
-    signed,
-    spread,
     table,
 )
 from hyperlm.experiments.quantities import Quantity, interval, seeds_of, values
+from hyperlm.experiments.report_compare import by_dimension, differences
 from hyperlm.experiments.results import Record, ResultsFile
-from hyperlm.experiments.sources import arguments
+from hyperlm.experiments.sources import arguments, arm_options
 from hyperlm.experiments.statistics import BETTER_HERE
-from hyperlm.experiments.trees import EPOCHS, GRID, NAME, Arms, arms_of, enclosed
+from hyperlm.experiments.trees import (
+    ARMS,
+    DIMS,
+    EPOCHS,
+    GRID,
+    NAME,
+    SEEDS,
+    Arms,
+    arms_of,
+    enclosed,
+)
 from hyperlm.experiments.trials import Trial
 from hyperlm.viz.curves import Panel, curves_figure
 
@@ -50,7 +59,7 @@ def section(results: ResultsFile, images: Path) -> list[str]:
         nodes = next(r.data["nodes"] for r in records if r.data["name"] == name)
         learnt = "" if pairs == "closure" else ", from parents alone"
         title = f"{name}, {nodes:,} nodes{learnt}"
-        told = arguments(records, name) + (f" --set pairs={pairs}" if learnt else "")
+        told = " ".join([arguments(records, name), *_settings(arms, pairs)])
         cost = sum(
             r.context["cpu_seconds"]
             for r in records
@@ -60,7 +69,7 @@ def section(results: ResultsFile, images: Path) -> list[str]:
             f"### {title}",
             f"`hyperlm experiment {NAME} {told}`, {seeds_of(arms.values())}, {cost / 60:.0f} "
             "minutes of CPU time with the tuning.",
-            *(_by_dimension(arms, kind) for kind in _known(arms)),
+            *(by_dimension(arms, kind) for kind in _known(arms)),
             _chosen(arms, results),
             *_differences(arms),
         ]
@@ -90,28 +99,13 @@ def _known(arms: Arms) -> list[Quantity]:
     return [k for k in _KINDS if not any(map(math.isnan, values(every, k, "test")))]
 
 
-def _by_dimension(arms: Arms, kind: Quantity) -> str:
-    dims = sorted({dim for _, dim in arms})
-    rows = [
-        [
-            arm,
-            *(
-                spread(interval(arms[arm, dim], kind, "test"), kind) if (arm, dim) in arms else "-"
-                for dim in dims
-            ),
-        ]
-        for arm in dict.fromkeys(arm for arm, _ in arms)
-    ]
-    return table([kind.title, *(f"d = {dim}" for dim in dims)], rows)
-
-
 def _chosen(arms: Arms, results: ResultsFile) -> str:
     """Rates and temperatures of the seeds, and how many of them tuning has enclosed."""
     every = [record for records in arms.values() for record in records]
     inside = sum(enclosed(record, results) for record in every)
     listed = []
     for (arm, dim), records in arms.items():
-        at = Counter(_settings(record) for record in records)
+        at = Counter(_rates(record) for record in records)
         shares = (told + f" ({count})" * (len(at) > 1) for told, count in at.most_common())
         listed.append(f"{arm} {dim}: {' or '.join(shares)}")
     summary = f"Tuning: {inside} of {len(every)} runs lie inside what was tried"
@@ -119,7 +113,19 @@ def _chosen(arms: Arms, results: ResultsFile) -> str:
     return f"<details><summary>{summary}</summary>\n\n{text}\n\n</details>"
 
 
-def _settings(record: Record) -> str:
+def _settings(arms: Arms, pairs: str) -> list[str]:
+    """The options that repeat the runs, where they are not the command's own."""
+    seeds = max(len(records) for records in arms.values())
+    dims = sorted({dim for _, dim in arms})
+    told = [f"--seeds {seeds}"] if seeds != SEEDS else []
+    if dims != list(DIMS):
+        told.append(f"--dims {','.join(map(str, dims))}")
+    if pairs != "closure":
+        told.append(f"--set pairs={pairs}")
+    return told + arm_options(list(dict.fromkeys(arm for arm, _ in arms)), list(ARMS))
+
+
+def _rates(record: Record) -> str:
     assert isinstance(record.run, Trial)
     return "{learning_rate:g}, {temperature:g}".format(**record.run.settings)
 
@@ -134,18 +140,7 @@ def _differences(arms: Arms) -> list[str]:
         dims = [dim for dim, _, _ in next(iter(found.values()))]
         if not dims:
             continue
-        rows = [
-            [
-                kind.title,
-                *(
-                    f"**{signed(difference.over_seeds.mean, kind)}**"
-                    if words.endswith(BETTER_HERE)
-                    else signed(difference.over_seeds.mean, kind)
-                    for _, difference, words in answers
-                ),
-            ]
-            for kind, answers in found.items()
-        ]
+        rows = [[kind.title, *differences(answers, dims, kind)] for kind, answers in found.items()]
         parts += [
             table([f"{first} less {second}", *(f"d = {dim}" for dim in dims)], rows),
             "\n".join(

@@ -16,7 +16,7 @@ from hyperlm.experiments.markdown import BARS, figure, picture, save_picture, sp
 from hyperlm.experiments.quantities import Quantity, interval, known
 from hyperlm.experiments.report_compare import Arms, verdicts, widest
 from hyperlm.experiments.results import ResultsFile
-from hyperlm.experiments.sources import arguments
+from hyperlm.experiments.sources import arguments, arm_options
 from hyperlm.viz.intervals import Lines, intervals_figure
 
 __all__ = ["section"]
@@ -40,8 +40,9 @@ def section(results: ResultsFile, images: Path) -> list[str]:
             *_calibrated(arms),
             "Differences; bold where a verdict is given:",
             verdicts(arms, kinds),
-            _figure(arms, kinds, picture(images, "whole-models", name)),
         ]
+        if len(arms) > 1:  # a single one is compared with nothing
+            parts.append(_figure(arms, kinds, picture(images, "whole-models", name)))
     if not parts:
         return []
     return ["## Geometry against geometry, backbone and all", _method(), *parts]
@@ -56,9 +57,7 @@ def _settings(results: ResultsFile, name: str) -> str:
     told = ["--set trained=model", f"--set rates={','.join(f'{rate:g}' for rate in rates)}"]
     if paces:
         told.append(f"--set paces={','.join(paces)}")
-    if len(arms) < len(ARMS):
-        told += (f'--arm "{arm}"' if " " in arm else f"--arm {arm}" for arm in arms)
-    return " ".join(told)
+    return " ".join([*told, *arm_options(arms, list(ARMS))])
 
 
 def _method() -> str:

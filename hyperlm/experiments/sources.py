@@ -15,7 +15,7 @@ from typing import Any
 
 from hyperlm.experiments.results import Record, ResultsFile
 
-__all__ = ["arguments", "called", "told_apart"]
+__all__ = ["arguments", "arm_options", "called", "told_apart"]
 
 _USUAL = ("minilm", 128)  # backbone and tokens of a text, as the experiments have them
 _SAY_THEMSELVES = ("layer-sweep", "answers")  # how the backbone reads: in their own sections
@@ -49,6 +49,13 @@ def arguments(records: Sequence[Record], name: str) -> str:
     """``--data wos --max-length 256``: what names these data to a command."""
     data = next(record.data for record in records if record.data["name"] == name)
     return " ".join([f"--data {called(data)}", *_options(data).values()])
+
+
+def arm_options(arms: Sequence[str], known: Sequence[str]) -> list[str]:
+    """``--arm NAME`` for each arm, where they are not all that the command knows."""
+    if set(arms) >= set(known):
+        return []
+    return [f'--arm "{arm}"' if " " in arm else f"--arm {arm}" for arm in arms]
 
 
 def called(data: dict[str, Any]) -> str:

@@ -36,6 +36,7 @@ ARMS: Mapping[str, dict[str, str]] = {
 }
 DIMS = (2, 4, 8, 12, 16)
 EPOCHS = 60
+SEEDS = 5
 TEMPERATURES = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0)
 # Learning rates and temperatures that tuning begins with: in few dimensions a sharp start and a
 # blunt one lead to different places.
@@ -105,7 +106,7 @@ def run(
     data: Tree,
     results: ResultsFile,
     *,
-    seeds: int = 5,
+    seeds: int = SEEDS,
     dims: Sequence[int] = DIMS,
     arms: Sequence[str] | None = None,
     pairs: str = "closure",
