@@ -98,7 +98,7 @@ def test_equal_verdicts_share_a_sentence():
     found = [(4, up, "A is better"), (8, up, "A is better"), (64, flat, "no difference found")]
     accuracy = quantities(2)[0]
     assert gathered(found, accuracy) == (
-        "A is better at d = 4 (+2.1), 8 (+2.1); no difference found at d = 64 (+0.0)."
+        "A is better at d = 4 (+2.1), 8 (+2.1); no difference found at d = 64 (0.0)."
     )
 
 

@@ -9,7 +9,7 @@ import torch
 from tiny_heads import LEARNABLE, SPACES, WIDTH, batch, make, tree
 from torch import nn
 
-from hyperlm import LinearHead
+from hyperlm import LinearHead, Taxonomy
 from hyperlm.manifolds import ManifoldParameter
 from hyperlm.optim import build_optimizer
 
@@ -40,6 +40,31 @@ def test_state_dict_round_trip(geometry, coordinates, learn, assign):
     train_a_little(head)
     train_a_little(other)
     torch.testing.assert_close(other.points.data, head.points.data)
+
+
+def through_a_file(state: dict) -> dict:
+    file = io.BytesIO()
+    torch.save(state, file)
+    file.seek(0)
+    return torch.load(file, weights_only=True)
+
+
+@pytest.mark.parametrize("nested", [False, True])
+@pytest.mark.parametrize("kept", [lambda state: state, through_a_file], ids=["memory", "file"])
+def test_weights_are_refused_by_the_same_nodes_in_another_order(kept, nested):
+    paths = [("animal", "bird"), ("animal", "fish"), ("plant", "fern")]
+
+    def model(order, terminals=()):
+        taxonomy = Taxonomy.from_paths(order).with_terminals(terminals)
+        head = LinearHead(WIDTH, taxonomy, dim=4)
+        return nn.Sequential(nn.Identity(), head) if nested else head
+
+    saved = kept(model(paths).state_dict())
+    model(paths).load_state_dict(saved)
+    model(paths, terminals=[0]).load_state_dict(saved)  # where paths end numbers nothing
+    with pytest.raises(RuntimeError, match=r"another order.*Taxonomy\.read"):
+        model(paths[::-1]).load_state_dict(saved, strict=False)
+    model(paths[::-1]).load_state_dict(dict(saved))
 
 
 def pickled(head: nn.Module) -> nn.Module:

@@ -35,9 +35,9 @@ def spread(interval: Interval, quantity: Quantity) -> str:
 
 
 def signed(value: float, quantity: Quantity) -> str:
-    """``+0.4`` or ``−0.12``."""
+    """``+0.4`` or ``−0.12``; what rounds to nothing has no sign."""
     text = f"{value:+.{1 if quantity.percent else 2}f}"
-    return text.replace("-", "−")
+    return text.replace("-", "−") if text.strip("+-0.") else text[1:]
 
 
 def gathered(

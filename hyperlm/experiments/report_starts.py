@@ -1,6 +1,7 @@
 """The section of the report on where node points start."""
 
 import itertools
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -59,7 +60,8 @@ def section(results: ResultsFile, images: Path) -> list[str]:
                 asked = {arm: arms[arm] for arm in (base, *others) if arm in arms}
                 if base in asked and (sentences := against(asked, base, kinds)):
                     parts += [f"Against {base}, paired:", *sentences]
-        if panels:
+        # Starts of which nothing is drawn have no bars: the table says all that there is.
+        if any(math.isfinite(low) for lines in panels.values() for _, low, _ in lines.values()):
             image = picture(images, NAME, name)
             drawn = intervals_figure(
                 panels, x_label="whole paths, percent", same_scale=True, notes=[BARS]

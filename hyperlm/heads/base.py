@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from hyperlm.decoding import Cuts, Loss, decode
 from hyperlm.errors import OptionError
 from hyperlm.heads.losses import path_loss
+from hyperlm.heads.node_numbers import check_nodes, note_nodes
 from hyperlm.heads.projection import Projection
 from hyperlm.taxonomy import Taxonomy
 
@@ -105,6 +106,8 @@ class HierarchicalHead(nn.Module):
         )
         # Plain attributes, not buffers: index tables are remade from the taxonomy, never saved.
         self._all_cuts: Cuts | None = None
+        self.register_state_dict_post_hook(note_nodes)
+        self.register_load_state_dict_pre_hook(check_nodes)
 
     def each_projection(self) -> list[Projection]:
         """One projection per tap, in order."""
