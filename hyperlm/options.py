@@ -16,7 +16,7 @@ PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 _OF_POINTS = (
     "pooling", "head", "geometry", "dim", "curvature", "learn_curvature", "coordinates", "init",
     "loss", "cone_weight", "cone_pairs", "text_cone_weight", "dropout", "point_learning_rate",
-    "temperature", "freeze",
+    "temperature", "freeze", "descriptions",
 )  # fmt: skip
 _OF_HEADS = ("dim", "loss", "dropout", "seed")
 _OF_POINT_HEADS = (
@@ -36,6 +36,7 @@ class TrainingOptions:
 
     Attributes:
         data: named set, file or folder; see :func:`hyperlm.data.load_data`.
+        descriptions: table that says what labels mean, read with their names where the head starts.
         reply_column: texts to say after the labels, with ``--answer text``.
         reply_tokens: most tokens of a reply that is generated; those learnt are never cut.
         backbone: ``minilm``, ``smollm2``, a folder or a hub id.
@@ -76,6 +77,7 @@ class TrainingOptions:
     reply_column: str | None = None
     path_separator: str = " > "
     taxonomy: str | None = None
+    descriptions: str | None = None
     val_fraction: float = 0.1
     backbone: str = "minilm"
     layers: str = "auto"
@@ -187,6 +189,11 @@ class TrainingOptions:
             raise OptionError(
                 "--init tree places node points, and --head linear has none: choose names, texts "
                 "or random, or leave it out."
+            )
+        if self.descriptions is not None and self._start() not in ("names", "texts"):
+            raise OptionError(
+                f"--descriptions says what label names mean, and --init {self.init} reads no "
+                "names: choose names or texts, or leave it out."
             )
         if self.temperature is not None and not self._has_temperature():
             raise OptionError(

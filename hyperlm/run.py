@@ -92,7 +92,7 @@ def train(
             "and no weight matrix equals it. Leave --merge out, or use --adapter lora."
         )
     if chief and not resume:
-        inputs = (options.data, options.taxonomy, options.backbone)
+        inputs = (options.data, options.taxonomy, options.descriptions, options.backbone)
         folder.check_free(overwrite=overwrite, inputs=inputs)
     bundle = load_run_data(options)
     check_trainable(bundle)
@@ -147,6 +147,7 @@ def load_run_data(options: TrainingOptions, splits: Sequence[str] = SPLITS) -> D
         reply_column=options.reply_column,
         path_separator=options.path_separator,
         taxonomy=options.taxonomy,
+        descriptions=options.descriptions,
         seed=options.seed,
         val_fraction=options.val_fraction,
         splits=splits,
@@ -212,6 +213,7 @@ def build_model(options: TrainingOptions, bundle: DataBundle, *, progress: bool 
             start_from_names(
                 model,
                 texts,
+                descriptions=bundle.descriptions,
                 frozen=frozen,
                 temperature=options.temperature,
                 seed=options.seed,
@@ -222,6 +224,7 @@ def build_model(options: TrainingOptions, bundle: DataBundle, *, progress: bool 
                 model,
                 texts,
                 bundle.gold("train"),
+                descriptions=bundle.descriptions,
                 precision=precision,
                 temperature=options.temperature,
                 seed=options.seed,

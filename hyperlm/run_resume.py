@@ -47,7 +47,13 @@ def _differences(source: dict[str, Any], other: dict[str, Any]) -> list[str]:
         old, new = (record.get("files", {}).get(split, {}) for record in (source, other))
         if old.get("sha256") != new.get("sha256"):
             differ.append(f"the {split} file {new.get('file') or old.get('file')}")
-    for key, name in (("rows", "the number of rows"), ("columns", "the columns"), ("cuts", "cuts")):
+    told = (
+        ("rows", "the number of rows"),
+        ("columns", "the columns"),
+        ("cuts", "cuts"),
+        ("descriptions", "the descriptions of labels"),
+    )
+    for key, name in told:
         if not differ and source.get(key) != other.get(key):
             differ.append(name)
     return differ

@@ -76,6 +76,14 @@ def train(
         str | None,
         _data("Taxonomy file; if not given, the tree of all label paths in the data.", "FILE"),
     ] = _ONE.taxonomy,
+    descriptions: Annotated[
+        str | None,
+        _data(
+            "Table with the columns label and description: what labels mean, read with their names "
+            "where the head starts.",
+            "FILE",
+        ),
+    ] = _ONE.descriptions,
     val_fraction: Annotated[
         float, _data("Share of the texts cut off for val (and test) where there is none.")
     ] = _ONE.val_fraction,

@@ -6,18 +6,19 @@ that are read: a label tree is known beforehand even where a class has no traini
 classes are recorded. Everything a model card must tell stands in ``DataBundle.source``.
 """
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from hyperlm.data.descriptions import read_descriptions
 from hyperlm.data.dialogues import holds_dialogues, turns
 from hyperlm.data.gold import gold_nodes
 from hyperlm.data.labels import Columns, LabelledTexts, choose_columns, read_labels
 from hyperlm.data.named import Located, locate
-from hyperlm.data.record import describe
+from hyperlm.data.record import describe, file_record
 from hyperlm.data.splits import SPLITS, cut
 from hyperlm.data.table import Table
 from hyperlm.errors import DataError, OptionError
@@ -35,7 +36,8 @@ class DataBundle:
 
     ``level_names`` has one name per level of the taxonomy, coarse to fine. ``source`` can be
     written as JSON: ``name kind files columns taxonomy cuts empty_texts
-    classes_without_training_text shared_texts warnings``.
+    classes_without_training_text shared_texts warnings``, and ``descriptions`` where there are
+    some; ``descriptions`` are by node.
     """
 
     train: LabelledTexts | None
@@ -44,6 +46,7 @@ class DataBundle:
     taxonomy: Taxonomy
     level_names: tuple[str, ...]
     source: dict[str, Any]
+    descriptions: Mapping[int, str] = field(default_factory=dict)
 
     def split(self, name: str) -> LabelledTexts:
         """The split ``train``, ``val`` or ``test``; a DataError where the data set has none."""
@@ -77,6 +80,7 @@ def load_data(
     reply_column: str | None = None,
     path_separator: str = " > ",
     taxonomy: str | Path | Taxonomy | None = None,
+    descriptions: str | Path | None = None,
     seed: int = 0,
     val_fraction: float = 0.1,
     splits: Sequence[str] = SPLITS,
@@ -94,6 +98,7 @@ def load_data(
             default none, but for dialogues what the labelled turn says; ``none`` for none there.
         path_separator: Between the names in a cell that holds a whole path.
         taxonomy: Or a file that ``Taxonomy.read`` understands.
+        descriptions: Table of what labels mean; see :func:`~.descriptions.read_descriptions`.
         seed, val_fraction: Of the cuts; val_fraction in (0, 0.5] is of all rows of the table.
         splits: Those wanted; others are not read.
 
@@ -139,9 +144,18 @@ def load_data(
     record = describe(found, parts, tree, columns)
     record["warnings"] = warnings + record["warnings"]
     record |= {"taxonomy": origin, "cuts": cuts}
+    described = read_descriptions(descriptions, tree) if descriptions is not None else {}
+    if descriptions is not None:
+        record["descriptions"] = file_record(Path(descriptions)) | {"labels": len(described)}
     level_names = names if len(names) == tree.num_levels else _level_names(tree)
     return DataBundle(
-        parts.get("train"), parts.get("val"), parts.get("test"), tree, level_names, record
+        parts.get("train"),
+        parts.get("val"),
+        parts.get("test"),
+        tree,
+        level_names,
+        record,
+        described,
     )
 
 

@@ -212,7 +212,7 @@ def text_of(row: Row, column: str, *, place: str = "", option: str = "--text-col
     return value
 
 
-def _name(value: Any, place: str, column: str) -> str:
+def label_name(value: Any, place: str, column: str) -> str:
     """One label cell as a name; "" means none."""
     if value is None or (isinstance(value, float) and value != value):
         return ""
@@ -228,7 +228,7 @@ def _name(value: Any, place: str, column: str) -> str:
 
 def _path(values: Iterable[Any], place: str, column: str) -> LabelPath:
     """Names up to the first empty one, after which only empty ones may follow."""
-    names = [_name(value, place, column) for value in values]
+    names = [label_name(value, place, column) for value in values]
     end = names.index("") if "" in names else len(names)
     if any(names[end:]):
         raise DataError(

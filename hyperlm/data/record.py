@@ -13,7 +13,7 @@ from hyperlm.data.labels import Columns, LabelledTexts
 from hyperlm.data.named import Located
 from hyperlm.taxonomy import Taxonomy
 
-__all__ = ["describe"]
+__all__ = ["describe", "file_record"]
 
 _LISTED = 50  # a record lists so many classes or lines and counts the rest
 
@@ -42,7 +42,7 @@ def describe(
         "name": found.name,
         "kind": found.kind,
         "files": {
-            split: {"file": path.name, "sha256": _digest(path)}
+            split: file_record(path)
             for split, path in found.files.items()
             if split in read or split == "all"
         },
@@ -99,6 +99,7 @@ def _some(items: Sequence[Any]) -> dict[str, Any]:
     return {"count": len(items), "first": list(items[:_LISTED])}
 
 
-def _digest(path: Path) -> str:
+def file_record(path: Path) -> dict[str, Any]:
+    """A file by its name and content."""
     with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+        return {"file": path.name, "sha256": hashlib.file_digest(stream, "sha256").hexdigest()}

@@ -23,8 +23,8 @@ from hyperlm.experiments.settings import HeadRun
 from hyperlm.heads import HierarchicalHead, build_head, start_from_texts
 from hyperlm.lm import HierarchicalLM, resolve_layers
 from hyperlm.lm.backbone import num_layers
-from hyperlm.lm.batches import pooled_features, targets_of, tokenise
-from hyperlm.lm.names import name_texts, start_from_names
+from hyperlm.lm.batches import targets_of
+from hyperlm.lm.names import name_features, start_from_names
 from hyperlm.taxonomy import Taxonomy
 from hyperlm.training import encode, resolve_precision
 
@@ -229,8 +229,7 @@ class FrozenData:
     def _names(self, run: HeadRun) -> Tensor:
         """Features ``(N, taps, D)`` of the label names, as the run's head reads them."""
         model = self._tapped or self._model(run.layers)
-        ids = tokenise(name_texts(self.taxonomy), model.tokenizer, self.max_length)
-        return self._as_read(pooled_features(model, ids), run)
+        return self._as_read(name_features(model), run)
 
     def _as_read(self, features: Tensor, run: HeadRun) -> Tensor:
         """Features of the model's taps, as the run's head reads them."""

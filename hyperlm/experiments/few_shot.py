@@ -20,11 +20,12 @@ from hyperlm.experiments.results import Record, ResultsFile
 from hyperlm.experiments.told import wholes_in
 from hyperlm.experiments.trials import Trial
 
-__all__ = ["ARMS", "NAME", "SHOTS", "ZERO", "Arm", "arms_of", "run"]
+__all__ = ["ARMS", "NAME", "SHOTS", "ZERO", "ZEROS", "Arm", "arms_of", "run"]
 
 NAME = "few-shot"
 SHOTS = "1,2,4,8,16"
 ZERO = "names alone"
+ZEROS = (ZERO, "names alone, described")  # see no text
 TUNE_DRAWS = (100, 101)
 
 
@@ -36,11 +37,13 @@ class Arm:
         method: of :meth:`Bench.scores`.
         grid: settings to choose from on val.
         base: an arm whose chosen settings are taken first.
+        described: names are read with their descriptions, where there are some.
     """
 
     method: str
     grid: tuple[dict[str, Any], ...]
     base: str | None = None
+    described: bool = False
 
 
 def _grid(**choices: Sequence[Any]) -> tuple[dict[str, Any], ...]:
@@ -59,9 +62,16 @@ _POINTS = tuple(
     for head, node in ((1e-5, 2e-3), (3e-5, 2e-3), (1e-4, 2e-3), (1e-3, 5e-3), (1e-3, 2e-2))
 )
 _RETRIEVAL = _grid(share=(0.1, 0.3, 0.5), vote_temperature=(5.0, 20.0, 40.0))
+_NAMES = _grid(decoding=("leaf", "level"), parents=(False, True))
+_LINEAR_NAMES = tuple(
+    {"kind": "linear", "head_lr": head, "node_lr": node}
+    for head in (3e-5, 1e-4, 3e-4, 1e-3)
+    for node in (1e-2, 3e-2)
+)
 _LINEAR = {"kind": "linear", "start": "random", "names_as_texts": False, "steps": 200}
 ARMS: Mapping[str, Arm] = {
-    ZERO: Arm("names", _grid(decoding=("leaf", "level"), parents=(False, True))),
+    ZEROS[0]: Arm("names", _NAMES),
+    ZEROS[1]: Arm("names", _NAMES, described=True),
     "class means": Arm("class means", _grid(decoding=("leaf", "level"))),
     "class means + names": Arm(
         "class means", _grid(decoding=("leaf", "level"), name_weight=(1.0, 3.0))
@@ -75,19 +85,14 @@ ARMS: Mapping[str, Arm] = {
             for head, node in ((1e-3, 3e-3), (1e-3, 1e-2), (3e-3, 1e-2), (1e-2, 3e-2))
         ),
     ),
-    "linear, names": Arm(
-        "head",
-        tuple(
-            {"kind": "linear", "head_lr": head, "node_lr": node}
-            for head in (3e-5, 1e-4, 3e-4, 1e-3)
-            for node in (1e-2, 3e-2)
-        ),
-    ),
+    "linear, names": Arm("head", _LINEAR_NAMES),
+    "linear, described": Arm("head", _LINEAR_NAMES, described=True),
     "poincare, untrained": Arm(
         "discriminants", _grid(decoding=("leaf", "level"), name_weight=(1.0, 3.0, 10.0))
     ),
     "euclidean": Arm("head", tuple({"geometry": "euclidean"} | some for some in _POINTS)),
     "poincare": Arm("head", _POINTS),
+    "poincare, described": Arm("head", _POINTS, described=True),
     "poincare + contrastive": Arm("head", _grid(contrast=(0.1, 0.5)), base="poincare"),
     "poincare + retrieval": Arm("retrieval", _RETRIEVAL, base="poincare"),
     "poincare + both": Arm("retrieval", _RETRIEVAL, base="poincare + contrastive"),
@@ -101,6 +106,7 @@ def run(
     seeds: int = 5,
     dims: Sequence[int] = (256,),
     shots: str = SHOTS,
+    descriptions: str = "",
     arms: Sequence[str] | None = None,
     progress: bool = False,
 ) -> None:
@@ -110,21 +116,28 @@ def run(
         seeds: draws of texts.
         dims: one dimension, of the heads.
         shots: texts of a class, numbers from 1 with commas.
+        descriptions: table of what labels mean, for the arms that read them; without one these are
+            left out.
     Raises:
         OptionError: several dimensions, unknown arms, or shots that are no such numbers. DataError:
-            texts with several gold paths.
+            texts with several gold paths; descriptions that cannot be read.
     """
     if len(dims) != 1:
         raise OptionError(f"--dims {','.join(map(str, dims))}: few-shot runs at one dimension.")
+    told = arms is not None
     arms = named(arms, ARMS)
+    if not descriptions:
+        if told and any(ARMS[arm].described for arm in arms):
+            raise OptionError("arms with descriptions need them: --set descriptions=FILE.")
+        arms = [arm for arm in arms if not ARMS[arm].described]
     counts = wholes_in(shots, "--set shots", least=1, example="shots=1,4,16")
-    bench = Bench(data, dims[0], progress)
-    if ZERO in arms:
-        _arm(ZERO, 0, {}, bench, results, [0], [0])
+    bench = Bench(data, dims[0], progress, descriptions=descriptions or None)
+    for name in (name for name in ZEROS if name in arms):
+        _arm(name, 0, {}, bench, results, [0], [0])
     for count in counts:
         chosen: dict[str, dict[str, Any]] = {}
         bench.trained.clear()
-        for name in (name for name in ARMS if name in arms and name != ZERO):
+        for name in (name for name in ARMS if name in arms and name not in ZEROS):
             chosen[name] = _arm(name, count, chosen, bench, results, TUNE_DRAWS, range(seeds))
 
 
@@ -152,6 +165,8 @@ def _arm(
     if arm.base and arm.base not in chosen:
         raise OptionError(f"the arm {name!r} starts from {arm.base!r}: run both.")
     base = {"shots": shots} | (chosen[arm.base] if arm.base else bench.defaults(arm.method))
+    if arm.described:
+        base |= {"descriptions": bench.described}
     grid = [base | more for more in arm.grid]
     labels = {"experiment": NAME, "arm": name, "shots": shots}
     tried = bench.run(

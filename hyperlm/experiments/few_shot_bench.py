@@ -5,14 +5,17 @@ Enters: trials, each a method with its settings, a number of texts and a seed. L
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from torch import Tensor
 
 from hyperlm import decoding
+from hyperlm.data.descriptions import read_descriptions
+from hyperlm.data.record import file_record
 from hyperlm.decoding import Loss
 from hyperlm.errors import DataError
 from hyperlm.experiments import few_shot_methods as methods
@@ -24,8 +27,7 @@ from hyperlm.experiments.settings import HeadRun
 from hyperlm.experiments.trials import Trial, run_trials
 from hyperlm.heads import HierarchicalHead, HyperbolicHead
 from hyperlm.lm import HierarchicalLM
-from hyperlm.lm.batches import pooled_features, tokenise
-from hyperlm.lm.names import name_texts
+from hyperlm.lm.names import name_features
 from hyperlm.metrics import constrained_f1, evaluate_predictions
 
 __all__ = ["Bench", "draw_rows"]
@@ -50,7 +52,9 @@ def draw_rows(ends: Tensor, shots: int, seed: int) -> np.ndarray:
 class Bench:
     """The data as all methods read it, and the heads that have been trained on it."""
 
-    def __init__(self, data: FrozenData, dim: int, progress: bool) -> None:
+    def __init__(
+        self, data: FrozenData, dim: int, progress: bool, *, descriptions: str | None = None
+    ) -> None:
         self.data, self.dim, self.progress = data, dim, progress
         self.taxonomy = data.taxonomy
         self.splits = data.splits(HeadRun())
@@ -62,7 +66,10 @@ class Bench:
                 )
         # The last of the layers that "auto" spreads over is the last of the backbone.
         self.features = {name: split.features[:, -1] for name, split in self.splits.items()}
-        self.names = {parents: self._of_names(parents) for parents in (False, True)}
+        self.descriptions = read_descriptions(descriptions, self.taxonomy) if descriptions else None
+        # What stands in the settings of trials that read them.
+        self.described = file_record(Path(descriptions))["sha256"] if descriptions else None
+        self._names: dict[tuple[bool, bool], Tensor] = {}
         self.trained: dict[str, tuple[HierarchicalHead, float]] = {}
         self._pending: list[Trial] = []
 
@@ -147,7 +154,7 @@ class Bench:
                 )
             return mixed, "leaf", seconds + time.perf_counter() - start
         if trial.method == "names":
-            names = self.names[settings["parents"]]
+            names = self.names(settings, parents=settings["parents"])
             logits = [methods.name_scores(part, names) for part in queries]
         elif trial.method == "class means":
             draw = self.draw(trial)
@@ -156,7 +163,7 @@ class Bench:
                     draw,
                     part,
                     self.taxonomy,
-                    names=self.names[False],
+                    names=self.names(settings),
                     name_weight=settings.get("name_weight", 0.0),
                 )
                 for part in queries
@@ -166,7 +173,7 @@ class Bench:
                 self.draw(trial),
                 queries,
                 self.taxonomy,
-                names=self.names[True],
+                names=self.names(settings, parents=True),
                 dim=settings["dim"],
                 name_weight=settings["name_weight"],
             )
@@ -189,17 +196,17 @@ class Bench:
         return head, seconds
 
     def _train(self, trials: Sequence[Trial]) -> None:
-        shape = HeadSettings.of(trials[0].settings).shape()
+        shape = _shape(trials[0])
         wanted: dict[str, Trial] = {}
         for trial in trials:
-            if HeadSettings.of(trial.settings).shape() == shape and _key(trial) not in self.trained:
+            if _shape(trial) == shape and _key(trial) not in self.trained:
                 wanted.setdefault(_key(trial), trial)
         part = dict(list(wanted.items())[:TOGETHER])
         start = time.perf_counter()
         settings = [HeadSettings.of(trial.settings) for trial in part.values()]
         seeds = [trial.seed for trial in part.values()]
         draws = [self.draw(trial) for trial in part.values()]
-        names = self.names[False]
+        names = self.names(trials[0].settings)
         heads = [
             started(some, self.taxonomy, draw, names, seed=seed)
             for some, draw, seed in zip(settings, draws, seeds, strict=True)
@@ -208,8 +215,11 @@ class Bench:
         seconds = (time.perf_counter() - start) / len(part)
         self.trained |= {key: (head, seconds) for key, head in zip(part, heads, strict=True)}
 
-    def _of_names(self, parents: bool) -> Tensor:
-        """Features ``(N, D)`` of the label names."""
+    def names(self, settings: Mapping[str, Any], *, parents: bool = False) -> Tensor:
+        """Features ``(N, D)`` of the label names, described where the settings have it so."""
+        described = "descriptions" in settings
+        if (parents, described) in self._names:
+            return self._names[parents, described]
         model = HierarchicalLM.from_backbone(
             self.data.backbone,
             self.taxonomy,
@@ -217,13 +227,21 @@ class Bench:
             head={"kind": "linear", "dim": 2},
             max_length=self.data.max_length,
         ).eval()
-        texts = name_texts(self.taxonomy, parents=parents)
-        ids = tokenise(texts, model.tokenizer, self.data.max_length)
-        return pooled_features(model, ids)[:, -1]
+        descriptions = self.descriptions if described else None
+        found = name_features(model, parents=parents, descriptions=descriptions)[:, -1]
+        self._names[parents, described] = found
+        return found
+
+
+def _shape(trial: Trial) -> tuple[object, ...]:
+    """What heads that train together have in common."""
+    return HeadSettings.of(trial.settings).shape(), trial.settings.get("descriptions")
 
 
 def _key(trial: Trial) -> str:
     """What decides a head: settings of training, number of texts and seed."""
-    settings = asdict(HeadSettings.of(trial.settings)) | {"shots": trial.settings["shots"]}
+    further = ("shots", "descriptions")
+    settings = asdict(HeadSettings.of(trial.settings))
+    settings |= {name: trial.settings[name] for name in further if name in trial.settings}
     settings.pop("decoding")
     return Trial("head", settings, trial.seed).key()

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from hyperlm.experiments.few_shot import ARMS, NAME, ZERO, arms_of
+from hyperlm.experiments.few_shot import ARMS, NAME, ZERO, ZEROS, arms_of
 from hyperlm.experiments.markdown import figure, gathered, picture, save_picture, spread, table
 from hyperlm.experiments.quantities import Quantity, difference, interval
 from hyperlm.experiments.results import Record, ResultsFile
@@ -36,6 +36,9 @@ _QUESTIONS = (
     ("poincare", "poincare, untrained"),
     ("poincare, untrained", "class means + names"),
     ("poincare", "euclidean"),
+    ("poincare, described", "poincare"),
+    ("linear, described", "linear, names"),
+    ("poincare, described", "linear, described"),
     ("poincare + contrastive", "poincare"),
     ("poincare + retrieval", "poincare"),
     ("poincare + both", "poincare"),
@@ -46,13 +49,15 @@ last layer, and per k each has the settings of its grid that are best on val wit
 own. *poincare*: points started from the label names and the drawn texts, names also trained on as
 texts, a few steps of a softmax over leaves; *euclidean*: the same in flat space; *contrastive*:
 with a supervised contrastive loss per level between the projected texts; *untrained*: points and
-projection as discriminants of the drawn texts and the names put them, and no step; *retrieval*: its
-posterior mixed with the vote of the nearest training texts in the ball; *both*: both. *linear*: a
-linear head from a random start; *linear, names*: one started from the names and the drawn texts and
-trained on names too, as the flat twin of points; *logistic regression*: a linear map without a
-bottleneck; *class means*: the cosine to the mean of a class's texts, *+ names* with its name among
-them. *names alone* sees no text. What knows names and what does not is no comparison of geometries:
-poincare against euclidean and against *linear, names* is."""
+projection as discriminants of the drawn texts and the names put them, and no step; *retrieval*:
+its posterior mixed with the vote of the nearest training texts in the ball; *both*: both.
+*linear*: a linear head from a random start; *linear, names*: one started from the names and the
+drawn texts and trained on names too, as the flat twin of points; *logistic regression*: a linear
+map without a bottleneck; *class means*: the cosine to the mean of a class's texts, *+ names* with
+its name among them. *names alone* sees no text. *described*: the start and what is trained on
+beside the texts are not the names alone but their mean with names and what they mean, a line for
+each label. What knows names and what does not is no comparison of geometries: poincare against
+euclidean and against *linear, names* is."""
 _PUBLISHED: Mapping[str, Sequence[tuple[str, dict[int, str]]]] = {
     "wos": (
         (
@@ -95,6 +100,8 @@ def section(results: ResultsFile, images: Path) -> list[str]:
             continue
         size = {count: _texts(arms, count) for count in shots}
         told = arguments(results.of(experiment=NAME), name)
+        if any(ARMS[arm].described for arm, _ in arms):
+            told += " --set descriptions=FILE"
         parts += [
             f"### {name}, few texts",
             f"`hyperlm experiment {NAME} {told}`. Training texts: "
@@ -126,7 +133,7 @@ def _texts(arms: Arms, count: int) -> int:
 
 
 def _row(arm: str, arms: Arms, shots: Sequence[int], kinds: Sequence[Quantity]) -> list[str]:
-    if arm == ZERO:  # one figure, whatever k
+    if arm in ZEROS:  # one figure, whatever k
         cell = " / ".join(spread(interval(arms[arm, 0], kind, "test"), kind) for kind in kinds)
         return [arm, *(cell for _ in shots)]
     return [

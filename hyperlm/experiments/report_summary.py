@@ -143,8 +143,10 @@ def _accuracies(results: ResultsFile, sets: dict[str, Arms]) -> str:
         for start, own in _STARTED.items():
             rows += _rows(f"{name}, start from {start}", *_started(results, name, dims, own))
         whole = compare_tuned.arms_of(results, name)
-        rows += _rows(f"{name}, backbone trained too", whole, _asked(whole))
-        if any(arm == _NAMED for arm, _ in whole):
+        kinds = {arm for arm, _ in whole}
+        if _NAMED not in kinds or "linear" in kinds:
+            rows += _rows(f"{name}, backbone trained too", whole, _asked(whole))
+        if _NAMED in kinds:
             fair = {at: records for at, records in whole.items() if at[0] != "linear"}
             fair = {(arm.removesuffix(", names"), dim): r for (arm, dim), r in fair.items()}
             rows += _rows(f"{name}, backbone too, all from names", fair, _asked(fair))

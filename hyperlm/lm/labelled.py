@@ -5,7 +5,7 @@ already answers: discriminants for projections, means of texts and names for nod
 (:func:`hyperlm.heads.start_from_texts`).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -13,7 +13,7 @@ import torch
 from hyperlm.heads import start_from_texts
 from hyperlm.lm.batches import pooled_features, targets_of, tokenise
 from hyperlm.lm.model import HierarchicalLM
-from hyperlm.lm.names import name_texts
+from hyperlm.lm.names import name_features
 
 __all__ = ["start_from_labelled"]
 
@@ -25,6 +25,7 @@ def start_from_labelled(
     texts: Sequence[str],
     gold: Sequence[np.ndarray],
     *,
+    descriptions: Mapping[int, str] | None = None,
     precision: torch.dtype = torch.float32,
     temperature: float = 20.0,
     seed: int = 0,
@@ -35,6 +36,7 @@ def start_from_labelled(
     Args:
         texts: of many, a seeded sample is used.
         gold: end nodes of each text's gold paths.
+        descriptions: of nodes, see :func:`~hyperlm.lm.names.name_features`.
         precision: arithmetic of the backbone; features of all texts are those that a run on frozen
             features reads, and are computed once for both.
         temperature: see :func:`~hyperlm.heads.start_from_texts`.
@@ -45,12 +47,10 @@ def start_from_labelled(
     rows = list(range(len(texts)))
     if len(rows) > _TEXTS:
         rows = sorted(np.random.default_rng([seed, 2]).permutation(len(rows))[:_TEXTS].tolist())
-    length = model.config.max_length
-    of_texts, of_names = (
-        pooled_features(
-            model, tokenise(part, model.tokenizer, length), precision=precision, progress=progress
-        )
-        for part in ([texts[row] for row in rows], name_texts(model.taxonomy))
+    ids = tokenise([texts[row] for row in rows], model.tokenizer, model.config.max_length)
+    of_texts = pooled_features(model, ids, precision=precision, progress=progress)
+    of_names = name_features(
+        model, descriptions=descriptions, precision=precision, progress=progress
     )
     targets = targets_of([gold[row] for row in rows], model.taxonomy)
     start_from_texts(model.head, of_texts, targets, names=of_names, temperature=temperature)

@@ -8,7 +8,7 @@ it resembles. A linear head starts as their flat twin. Helps most where texts pe
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -20,7 +20,7 @@ from hyperlm.lm.batches import pooled_features, tokenise
 from hyperlm.lm.model import HierarchicalLM
 from hyperlm.taxonomy import Taxonomy
 
-__all__ = ["name_texts", "start_from_features", "start_from_names"]
+__all__ = ["name_features", "name_texts", "start_from_features", "start_from_names"]
 
 _TEXTS = 2000  # enough for the principal components of a few hundred dimensions
 _NODE_RADIUS = 0.5
@@ -47,6 +47,36 @@ def name_texts(taxonomy: Taxonomy, *, parents: bool = True) -> list[str]:
     ]
 
 
+def name_features(
+    model: HierarchicalLM,
+    *,
+    parents: bool = True,
+    descriptions: Mapping[int, str] | None = None,
+    precision: torch.dtype = torch.float32,
+    progress: bool = False,
+) -> Tensor:
+    """Pooled features ``(N, taps, D)`` of what the nodes are called.
+
+    Where a node has a description, the mean of two phrases: the name, and the name with what it
+    means. Either alone is worse on some data (docs/decisions/0022).
+
+    Args:
+        parents: see :func:`name_texts`.
+        descriptions: by node.
+        precision: arithmetic of the backbone.
+        progress: show a bar.
+    """
+    described = sorted(descriptions or {})
+    bare = name_texts(model.taxonomy, parents=False)
+    phrases = name_texts(model.taxonomy, parents=parents)
+    meant = [f"{bare[node]}: {descriptions[node]}" for node in described] if descriptions else []
+    ids = tokenise(phrases + meant, model.tokenizer, model.config.max_length)
+    features = pooled_features(model, ids, precision=precision, progress=progress)
+    names, both = features[: len(phrases)].clone(), features[len(phrases) :]
+    names[described] = (names[described] + both) / 2
+    return names
+
+
 def _in_words(name: str) -> str:
     spaced = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", " ", name)
     return re.sub(r"[_\s]+", " ", spaced).strip().lower()
@@ -56,6 +86,7 @@ def start_from_names(
     model: HierarchicalLM,
     texts: Sequence[str],
     *,
+    descriptions: Mapping[int, str] | None = None,
     frozen: torch.dtype | None = None,
     temperature: float = _TEMPERATURE,
     seed: int = 0,
@@ -66,6 +97,7 @@ def start_from_names(
     Args:
         model: with a head of points or a linear one.
         texts: training texts, for the principal components; a seeded sample is used.
+        descriptions: of nodes, see :func:`name_features`.
         frozen: arithmetic of a run on frozen features. It reads those of all texts: they are
             computed here, once for both.
         temperature: see :func:`start_from_features`.
@@ -74,15 +106,11 @@ def start_from_names(
     order = torch.randperm(len(texts), generator=torch.Generator().manual_seed(seed))
     rows = order[:_TEXTS].tolist()
     read = list(texts) if frozen is not None else [texts[row] for row in rows]
-    length = model.config.max_length
-    of_texts, of_names = (
-        pooled_features(
-            model,
-            tokenise(part, model.tokenizer, length),
-            precision=frozen or torch.float32,
-            progress=progress,
-        )
-        for part in (read, name_texts(model.taxonomy))
+    precision = frozen or torch.float32
+    ids = tokenise(read, model.tokenizer, model.config.max_length)
+    of_texts = pooled_features(model, ids, precision=precision, progress=progress)
+    of_names = name_features(
+        model, descriptions=descriptions, precision=precision, progress=progress
     )
     learnt = of_texts if frozen is None else of_texts[rows]
     start_from_features(model.head, learnt, of_names, temperature=temperature)
