@@ -174,6 +174,11 @@ class Classifier:
             for row, text in enumerate(window, start=total):
                 if not isinstance(text, str):
                     raise OptionError(f"predict(): text {row} is {text!r}; every text is a string.")
+                if any("\ud800" <= sign <= "\udfff" for sign in text):
+                    raise OptionError(
+                        f"predict(): text {row}, {text[:40]!r}, has bytes that were not UTF-8. "
+                        "Convert it, as with 'iconv -f latin1 -t utf-8'."
+                    )
             cut += yield from self._predict_window(window, top_k, threshold)
             total += len(window)
         self._warn_cut(cut, total)
@@ -275,18 +280,12 @@ class Classifier:
             logits = self.logits(texts[start : start + _WINDOW])
             kind, cuts = self.model.head.loss_kind, self.model.head.cuts(logits.device)
             decoded = decoding.decode(logits, cuts, loss=kind, temperature=self.temperature)
-            # Heads without a softmax per level answer each level by what lies below its nodes.
-            per_level = (
-                logits
-                if kind == "level"
-                else decoding.marginals(logits, cuts, loss=kind).clamp(min=1e-30).log()
-            )
             parts.append(
                 _Answers(
                     decoded.nodes,
                     decoded.path_nodes,
                     decoded.prob,
-                    decoding.raw_consistent(per_level, cuts),
+                    decoding.raw_consistent(logits, cuts, loss=kind),
                 )
             )
         return _Answers(*(torch.cat(column) for column in zip(*map(_fields, parts), strict=True)))

@@ -95,6 +95,17 @@ def inner_terminals(taxonomy: Taxonomy) -> IntArray:
     return np.setdiff1d(taxonomy.terminals, taxonomy.leaves)
 
 
+def ancestor_keys(taxonomy: Taxonomy) -> IntArray:
+    """``N * node + ancestor`` of every such pair of a DAG, increasing; of a tree nothing.
+
+    A tree's paths say it themselves, and a deep tree has very many pairs.
+    """
+    if taxonomy.is_tree:
+        return np.zeros(0, dtype=np.int64)
+    below = np.repeat(np.arange(len(taxonomy)), np.diff(taxonomy.ancestor_indptr))
+    return below * len(taxonomy) + taxonomy.ancestor_indices
+
+
 def steps_up(taxonomy: Taxonomy) -> list[StepsUp]:
     """Sums to run one after the other, so that every node gets what the terminals below it hold."""
     if taxonomy.is_tree:

@@ -49,9 +49,10 @@ class Cuts:
         # A cut that is one run of nodes is read as a view of the logits: no copy.
         self._run = [_run(cut.members) for cut in cuts]
         self.member_at = _tensor(tables.members_of_paths(taxonomy))
-        self._position = torch.full((L, N), -100, dtype=torch.int64)
-        for level, cut in enumerate(self.members):
-            self._position[level, cut] = torch.arange(len(cut))
+        position = np.full((L, N), -100)
+        for level, cut in enumerate(cuts):
+            position[level, cut.members] = np.arange(len(cut.members))
+        self._position = _tensor(position)
 
         # Cuts below its own that a terminal still passes, repeating itself: weight of its logit.
         repeats = L - taxonomy.depth[taxonomy.terminals]
@@ -70,6 +71,7 @@ class Cuts:
             (_tensor(source), first, _tensor(to), size)
             for source, first, to, size in tables.steps_up(taxonomy)
         ]
+        self._closure_keys = _tensor(tables.ancestor_keys(taxonomy))
         self._edge_keys = _tensor(np.sort(taxonomy.edges @ (N, 1)))
         self._on_device: dict[torch.device, Cuts] = {torch.device("cpu"): self}
 
@@ -77,10 +79,12 @@ class Cuts:
         """These cuts with their index tensors on ``device``; moved once, then remembered."""
         device = torch.device(device)
         if device not in self._on_device:
-            moved = copy.copy(self)
-            moved.__dict__.update(
-                {name: _moved(value, device) for name, value in vars(self).items()}
-            )
+            # What a prediction moves, a training step may need later.
+            with torch.inference_mode(False):
+                moved = copy.copy(self)
+                moved.__dict__.update(
+                    {name: _moved(value, device) for name, value in vars(self).items()}
+                )
             self._on_device[device] = moved
         return self._on_device[device]
 
@@ -91,6 +95,16 @@ class Cuts:
             return torch.zeros_like(keys, dtype=torch.bool)
         at = torch.searchsorted(self._edge_keys, keys).clamp_max(len(self._edge_keys) - 1)
         return self._edge_keys[at] == keys
+
+    def passes(self, nodes: Tensor, ends: Tensor) -> Tensor:
+        """Whether a path to ``ends`` ``(B,)`` has ``nodes`` ``(B, L)`` in its cuts; bool."""
+        if self.taxonomy.is_tree:
+            return self.member_at[ends] == nodes
+        level = torch.arange(self.num_levels, device=nodes.device)
+        here = self._position[level, nodes.clamp(0, self.num_nodes - 1)] >= 0
+        keys = ends.unsqueeze(1) * self.num_nodes + nodes
+        above = (nodes == ends.unsqueeze(1)) | torch.isin(keys, self._closure_keys)
+        return here & above & (nodes < self.num_nodes)
 
     # -- levels ----------------------------------------------------------------------------
 
@@ -125,15 +139,15 @@ class Cuts:
         """
         carried, out = None, []
         for level, nodes in enumerate(self.taxonomy.level_slices):
-            parts = [logits[:, nodes].logsumexp(1)]
+            parts = [_logsumexp(logits[:, nodes])]
             if carried is not None:
                 parts.append(carried)
             if len(self._waiting[level]):
-                parts.append(logits.index_select(1, self._waiting[level]).logsumexp(1))
-            out.append(torch.stack(parts, 1).logsumexp(1) if len(parts) > 1 else parts[0])
+                parts.append(_logsumexp(logits.index_select(1, self._waiting[level])))
+            out.append(_logsumexp(torch.stack(parts, 1)) if len(parts) > 1 else parts[0])
             if len(self._ended[level]) and level + 1 < self.num_levels:
-                new = logits.index_select(1, self._ended[level]).logsumexp(1)
-                carried = new if carried is None else torch.logaddexp(carried, new)
+                new = _logsumexp(logits.index_select(1, self._ended[level]))
+                carried = new if carried is None else _logaddexp(carried, new)
         return _finite(torch.stack(out, 1))
 
     # -- paths -----------------------------------------------------------------------------
@@ -142,7 +156,7 @@ class Cuts:
         """The last two of ``path_scores``, without what decoding does not need."""
         if loss == "leaf":
             leaf = logits.index_select(1, self.terminals)  # (B, T)
-            return leaf - _finite(leaf.logsumexp(1, keepdim=True)), None
+            return leaf - _finite(_logsumexp(leaf)).unsqueeze(1), None
         return self.path_scores(logits, loss)[1:]
 
     def path_scores(
@@ -235,7 +249,7 @@ class Cuts:
         total = total.index_copy(1, self.terminals, full)
         for source, first, to, size in self._up:
             below = _group_logsumexp(total.index_select(1, source), to, size)
-            here = torch.logaddexp(total[:, first : first + size], below)
+            here = _logaddexp(total[:, first : first + size], below)
             total = torch.cat([total[:, :first], here, total[:, first + size :]], 1)
         return total
 
@@ -256,7 +270,25 @@ def _group_logsumexp(values: Tensor, group: Tensor, groups: int) -> Tensor:
         peak = values.new_full((len(values), groups), -torch.inf)
         peak = _finite(peak.scatter_reduce(1, group.expand_as(values), values, "amax"))
     weights = (values - peak.index_select(1, group)).exp()
-    return values.new_zeros(len(values), groups).index_add(1, group, weights).log() + peak
+    return _log(values.new_zeros(len(values), groups).index_add(1, group, weights)) + peak
+
+
+def _logsumexp(values: Tensor) -> Tensor:
+    """``values.logsumexp(1)`` with gradients of zero, not NaN, where all are masked."""
+    peak = _finite(values.detach().amax(1, keepdim=True))
+    return _log((values - peak).exp().sum(1)) + peak[:, 0]
+
+
+def _log(total: Tensor) -> Tensor:
+    """Logarithm whose derivative at 0, where everything is masked, is 0."""
+    masked = total == 0
+    return total.masked_fill(masked, 1.0).log().masked_fill(masked, -torch.inf)
+
+
+def _logaddexp(a: Tensor, b: Tensor) -> Tensor:
+    """``torch.logaddexp`` with gradients of zero, not NaN, where both are masked."""
+    masked = (a == -torch.inf) & (b == -torch.inf)
+    return torch.logaddexp(a.masked_fill(masked, 0.0), b).masked_fill(masked, -torch.inf)
 
 
 def _finite(normalizer: Tensor) -> Tensor:
@@ -270,7 +302,10 @@ def _run(nodes: np.ndarray) -> slice | None:
 
 
 def _tensor(array: np.ndarray) -> Tensor:
-    return torch.tensor(array, dtype=torch.int64)  # a copy: the taxonomy's arrays are read-only
+    # A copy: the taxonomy's arrays are read-only. On the CPU whatever the default device is, and
+    # no inference tensor: the tables outlive the call that happens to need them first.
+    with torch.inference_mode(False):
+        return torch.from_numpy(np.array(array, dtype=np.int64))
 
 
 def _moved(value: Any, device: torch.device) -> Any:

@@ -228,30 +228,44 @@ def decode_threshold(marginals: Tensor, decoded: Decoded, threshold: float) -> D
 
 
 @torch.no_grad()
-def level_answers(logits: Tensor, taxonomy: Taxonomy | Cuts) -> Tensor:
+def level_answers(logits: Tensor, taxonomy: Taxonomy | Cuts, *, loss: Loss = "level") -> Tensor:
     """The best node of each cut, taken independently: what heads without decoding would answer.
+
+    Heads without a softmax per level answer by the path posterior: a node by what ends at or below
+    it, and a terminal that repeats itself in the cuts below its own by what ends there.
 
     Returns:
         ``(B, L)`` node numbers.
     Raises:
-        ModelError: As ``decode``.
+        ModelError, OptionError: As ``decode``.
     """
 
     def work(cuts: Cuts, x: Tensor, start: int) -> tuple[Tensor, ...]:
-        parts = zip(cuts.members, cuts.level_logits(x), strict=True)
+        if loss == "level":
+            scores = cuts.level_logits(x)
+        else:
+            posterior = _log_posterior(cuts, x, loss, 1.0, start)[0].exp()
+            below = cuts.sums_below(posterior)
+            ended = below.index_copy(1, cuts.terminals, posterior)
+            scores = [
+                torch.where(cuts.depth[cut] < level, ended[:, cut], below[:, cut])
+                for level, cut in enumerate(cuts.members, start=1)
+            ]
+        parts = zip(cuts.members, scores, strict=True)
         return (torch.stack([cut[part.argmax(1)] for cut, part in parts], 1),)
 
+    _check_loss(loss)
     return _by_chunk(logits, taxonomy, work)[0]
 
 
 @torch.no_grad()
-def raw_consistent(logits: Tensor, taxonomy: Taxonomy | Cuts) -> Tensor:
+def raw_consistent(logits: Tensor, taxonomy: Taxonomy | Cuts, *, loss: Loss = "level") -> Tensor:
     """Whether the independent answers of the cuts (``level_answers``) form one path, ``(B,)`` bool.
 
     They do where each next answer is a child that lies in its own level, or the same node again.
     """
     cuts = cuts_of(taxonomy).to(logits.device)
-    answers = level_answers(logits, cuts)
+    answers = level_answers(logits, cuts, loss=loss)
     upper, lower = answers[:, :-1], answers[:, 1:]  # (B, L - 1)
     level = torch.arange(2, cuts.num_levels + 1, device=logits.device)
     enters = cuts.has_edge(lower, upper) & (cuts.depth[lower] == level)

@@ -31,12 +31,14 @@ class SplitOptimizer(torch.optim.Optimizer):
         self, flat: torch.optim.Optimizer | None, riemannian: RiemannianAdam | None
     ) -> None:
         self.parts: dict[str, torch.optim.Optimizer] = {}
+        self._made = False
         if flat is not None:
             self.parts["flat"] = flat
         if riemannian is not None:
             self.parts["points"] = riemannian
         # The base class only validates and registers; groups and state stay with the parts.
         super().__init__([group for part in self.parts.values() for group in part.param_groups], {})
+        self._made = True
 
     # Schedulers write the learning rate into these dictionaries: they must be the parts' own, also
     # after load_state_dict() has replaced them.
@@ -49,7 +51,26 @@ class SplitOptimizer(torch.optim.Optimizer):
         pass
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
-        """The base class calls this while it is constructed; the parts hold the groups already."""
+        """Add ordinary parameters to AdamW, or points to Riemannian Adam.
+
+        Raises:
+            ModelError: points and other parameters in one group, or none of their kind before.
+        """
+        if not self._made:  # the base class adds what the parts hold already
+            return
+        params = param_group["params"]
+        group = param_group | {"params": [params] if isinstance(params, Tensor) else list(params)}
+        kinds = {isinstance(p, ManifoldParameter) for p in group["params"]}
+        part = "points" if True in kinds else "flat"
+        if len(kinds) > 1 or part not in self.parts:
+            raise ModelError(
+                f"add_param_group(): this optimiser has {sorted(self.parts)}, and a group is "
+                "either points or other parameters. Build one of all parameters instead."
+            )
+        self.parts[part].add_param_group(group)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return super().__getstate__() | {"parts": self.parts, "_made": True}
 
     @property  # type: ignore[override]
     def state(self) -> dict[Tensor, Any]:
@@ -115,7 +136,8 @@ def build_optimizer(
     Raises:
         ModelError: node points are plain parameters, as after a careless load.
     """
-    rate = {"backbone": learning_rate, "head": head_learning_rate or learning_rate}
+    head_rate = learning_rate if head_learning_rate is None else head_learning_rate
+    rate = {"backbone": learning_rate, "head": head_rate}
     groups: dict[tuple[str, bool], list[Tensor]] = {}
     points: list[Tensor] = []
     heads = {name for name, module in model.named_modules() if hasattr(module, "tag_points")}

@@ -105,7 +105,7 @@ def train(
     options = replace(options, max_length=model.config.max_length)
     if chief:
         check_space(model, folder, options)
-        record = _begin(folder, options, bundle, merge, record)
+        record = _begin(folder, options, bundle, merge, record, overwrite=overwrite)
     # Asked of resumed runs alone: a checkpoint may belong to the run that is being replaced.
     resume_from = resume and folder.has_checkpoint
     try:
@@ -203,7 +203,7 @@ def build_model(options: TrainingOptions, bundle: DataBundle, *, progress: bool 
         from hyperlm.lm.names import start_from_names
 
         # Some thousand texts go through the backbone: on the GPU, if there is one.
-        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        device = _first_device()
         model.to(device)  # type: ignore[arg-type]
         texts = bundle.split("train").texts
         precision = resolve_precision(options.precision, device)
@@ -233,6 +233,13 @@ def build_model(options: TrainingOptions, bundle: DataBundle, *, progress: bool 
     return model
 
 
+def _first_device() -> torch.device:
+    """Where this process trains: each of a launched group has a GPU of its own."""
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+
+
 def draw_labels(what: HierarchicalLM | Taxonomy, path: Path, *, title: str | None = None) -> None:
     """A first picture of a label tree, in two dimensions.
 
@@ -258,6 +265,8 @@ def _begin(
     bundle: DataBundle,
     merge: bool,
     record: dict[str, Any] | None,
+    *,
+    overwrite: bool,
 ) -> dict[str, Any]:
     """Write ``run.json`` for a new run, or bring that of a resumed one up to date."""
     now = round(time.time(), 3)
@@ -272,7 +281,8 @@ def _begin(
                 "taxonomy": bundle.taxonomy.fingerprint,
                 "started": now,
                 "seconds_before": 0.0,
-            }
+            },
+            overwrite=overwrite,
         )
         return read_record(folder.path)
     folder.sweep()

@@ -10,6 +10,7 @@ import json
 import os
 import shutil
 import time
+import uuid
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,7 @@ class RunFolder:
         self.path = Path(path).expanduser().resolve()
         # What messages call it: as the user did.
         self.shown = Path(path)
+        self._claim: str | None = None
 
     def check_free(self, *, overwrite: bool, inputs: Iterable[str | None]) -> None:
         """Refuse a folder that holds something, unless it is a run that may be replaced.
@@ -75,15 +77,29 @@ class RunFolder:
                 f"{self.shown}: --overwrite would remove the folder you are in. Leave it first."
             )
 
-    def claim(self, record: dict[str, Any]) -> None:
-        """Make the folder this run's, moving an earlier run aside."""
+    def claim(self, record: dict[str, Any], *, overwrite: bool = False) -> None:
+        """Make the folder this run's, moving an earlier run aside.
+
+        Raises:
+            OutputError: it cannot be written; or another run, started beside this one, has filled
+                it since :meth:`check_free`.
+        """
         replaces = None
+        self._claim = uuid.uuid4().hex
         try:
             if self.path.is_dir() and any(self.path.iterdir()):
+                if not overwrite:
+                    raise OutputError(
+                        f"{self.shown}: another run has begun in the output folder meanwhile. "
+                        "Give each run an --output of its own."
+                    )
                 replaces = f"{self.path.name}.old-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
                 self.path.rename(self.path.with_name(replaces))
             self.path.mkdir(parents=True, exist_ok=True)
-            write_json(self.path / RECORD, record | {"replaces": replaces})
+            claim = {"replaces": replaces, "claim": self._claim}
+            write_json(self.path / RECORD, record | claim)
+        except OutputError:
+            raise
         except OSError as error:
             if replaces is not None:
                 self.give_back(replaces)
@@ -93,13 +109,25 @@ class RunFolder:
             ) from error
 
     def give_back(self, replaces: str | None) -> None:
-        """Leave things as they were before :meth:`claim`."""
+        """Leave things as they were before :meth:`claim`; a folder that was lost stays."""
+        if not self._is_ours():
+            return
         shutil.rmtree(self.path, ignore_errors=True)
         if replaces is not None and not self.path.exists():
             self.path.with_name(replaces).rename(self.path)
 
     def release(self) -> None:
-        """Mark the run as finished; checkpoints and the run it replaces are no longer needed."""
+        """Mark the run as finished; checkpoints and the run it replaces are no longer needed.
+
+        Raises:
+            OutputError: another run has taken the folder.
+        """
+        if not self._is_ours():
+            raise OutputError(
+                f"{self.shown}: another run was started with --overwrite in the same folder and "
+                "has taken it; what this one wrote is mixed into that. Give each run an --output "
+                "of its own."
+            )
         record = read_record(self.path)
         write_json(self.path / RECORD, record | {"status": "finished", "replaces": None})
         self.sweep()
@@ -107,6 +135,15 @@ class RunFolder:
         # A name beside this folder, whatever stands in the file.
         if replaces and Path(replaces).name == replaces and ".old-" in replaces:
             shutil.rmtree(self.path.with_name(replaces), ignore_errors=True)
+
+    def _is_ours(self) -> bool:
+        """Whether the folder is still the run's that claimed it; one that is resumed asks nobody.
+
+        A folder whose record was never written is the claimant's.
+        """
+        if self._claim is None or not (self.path / RECORD).is_file():
+            return True
+        return read_record(self.path).get("claim") == self._claim
 
     def sweep(self) -> None:
         """Delete what an interrupted write left; after the end also the checkpoints."""

@@ -83,6 +83,8 @@ class HierarchicalTrainer(Trainer):
         return self.optimizer
 
     def _clip_grad_norm(self, model: nn.Module) -> Tensor:
+        # Under fp16 gradients are multiplied by the loss scale, which is no part of their norm.
+        self.accelerator.unscale_gradients()
         return clip_gradients(model.parameters(), self.args.max_grad_norm)
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int]:

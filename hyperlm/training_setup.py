@@ -5,6 +5,7 @@ training run whose model answers in float32 at its end.
 """
 
 import os
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,7 +20,7 @@ from transformers.integrations.integration_utils import (
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from hyperlm.checkpoints import epochs_if_stopped_early, last_checkpoint, relocate
-from hyperlm.errors import OptionError
+from hyperlm.errors import HyperlmWarning, OptionError
 from hyperlm.lm.base import BackboneModel
 from hyperlm.lm.batches import LengthGroupedSampler
 from hyperlm.options import TrainingOptions
@@ -34,6 +35,7 @@ __all__ = [
     "train_sampler",
     "training_arguments",
     "training_attention",
+    "use_one_gpu",
 ]
 
 
@@ -74,7 +76,7 @@ def training_arguments(
     precision = resolve_precision(options.precision, probe)
     strategy = "epoch" if has_val else "no"
     launched = int(os.environ.get("WORLD_SIZE", "1")) > 1  # by torchrun or accelerate launch
-    return TrainingArguments(
+    arguments = TrainingArguments(
         output_dir=str(folder / "checkpoints"),
         num_train_epochs=options.epochs,
         per_device_train_batch_size=options.batch_size,
@@ -111,6 +113,25 @@ def training_arguments(
         seed=options.seed,
         data_seed=options.seed,
     )
+    if not launched:
+        use_one_gpu(arguments)
+    return arguments
+
+
+def use_one_gpu(arguments: TrainingArguments) -> None:
+    """Train on the first of several GPUs, and say how to use them all.
+
+    Left alone the Trainer copies the model to all of them in threads of one process, where copies
+    share the hooks that read layers, and points are no longer manifold parameters.
+    """
+    if arguments.n_gpu > 1:
+        warnings.warn(
+            f"training on one of {arguments.n_gpu} GPUs. For all of them: torchrun "
+            f"--nproc-per-node {arguments.n_gpu} -m hyperlm train ...",
+            HyperlmWarning,
+            stacklevel=3,
+        )
+        arguments._n_gpu = 1
 
 
 def checkpoint_to_resume(folder: Path, arguments: TrainingArguments) -> Path:

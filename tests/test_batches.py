@@ -9,6 +9,7 @@ import transformers
 
 from hyperlm import HierarchicalLM
 from hyperlm.lm import batches
+from hyperlm.lm.base import backbone_settings
 from hyperlm.lm.batches import (
     Collator,
     EncodedTexts,
@@ -17,6 +18,7 @@ from hyperlm.lm.batches import (
     tokenise,
 )
 from hyperlm.lm.cache import cache_key, cached
+from hyperlm.lm.config import HierarchicalLMConfig
 from hyperlm.taxonomy import Taxonomy
 
 
@@ -236,3 +238,33 @@ def test_features_do_not_depend_on_the_batch_size(tiny_backbone, cache, monkeypa
     torch.testing.assert_close(pooled_features(model, ids, batch_size=4), one)
     assert os.environ["HYPERLM_CACHE"] == str(cache)
     assert not cache.exists()
+
+
+def test_equal_weights_of_another_backbone_have_features_of_their_own(cache):
+    """Number of attention heads and activation are in no weight."""
+    ids, taxonomy, found = [[3, 4, 5, 6]], tree(), []
+    for heads, act in ((2, "gelu"), (4, "relu")):
+        config = transformers.BertConfig(
+            vocab_size=20, hidden_size=16, num_hidden_layers=2, intermediate_size=32,
+            num_attention_heads=heads, hidden_act=act,
+        )  # fmt: skip
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            backbone = transformers.BertModel(config)
+        settings = backbone_settings("x", backbone, layers="2", num_levels=2, lora=None)
+        made = HierarchicalLMConfig(**settings, taxonomy=taxonomy.to_dict(), head={"dim": 4})
+        model = HierarchicalLM(made, backbone=backbone).eval()
+        with torch.no_grad():
+            fresh = model.pooled_states(torch.tensor(ids))
+        kept = pooled_features(model, ids)
+        torch.testing.assert_close(kept, fresh)
+        found.append(kept)
+    assert not torch.allclose(*found, atol=1e-3)
+
+
+def test_tokens_cut_on_the_other_side_are_other_tokens(tokenizer, cache):
+    texts = ["owl0 wren1 carp2 word1 word2 word3"]
+    right = tokenise(texts, tokenizer, 5)
+    tokenizer.truncation_side = "left"
+    left = tokenise(texts, tokenizer, 5)
+    assert left == tokenise(texts, tokenizer, 5, keep=False) != right

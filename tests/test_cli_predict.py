@@ -196,3 +196,29 @@ def test_texts_come_from_standard_input(command_run: Path) -> None:
     result = CliRunner().invoke(app, words, input=b"caf\xe9\n")
     assert result.exit_code == 1
     assert "standard input: byte 3 is not UTF-8" in result.stderr
+
+
+def test_lines_with_keys_of_their_own_fit_a_table(
+    command: Command, command_run: Path, tmp_path: Path
+) -> None:
+    lines = [{"text": "owl0"}, {"text": "wren1", "source": "web"}, {"id": 7, "text": "sage1"}]
+    (tmp_path / "in.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    words = ["predict", command_run, "--input", tmp_path / "in.jsonl"]
+    result = command(*words, "--output", tmp_path / "out.csv")
+    assert result.exit_code == 0, result.stderr
+    rows = list(read_rows(tmp_path / "out.csv"))
+    assert [row["source"] for row in rows] == ["", "web", ""]
+    assert [row["id"] for row in rows] == ["", "", "7"]
+    (tmp_path / "in.jsonl").write_text('{"text": "owl0"}\n{"text": "wren1", "path": "x"}\n')
+    result = command(*words, "--output", tmp_path / "clash.csv")
+    assert result.exit_code == 1
+    assert "--prefix" in result.stderr
+
+
+def test_a_text_that_is_not_utf_8_is_refused(command: Command, command_run: Path) -> None:
+    """Python hands over such bytes of a command line as lone surrogates."""
+    result = command(
+        "predict", command_run, "--text", b"caf\xe9".decode("utf-8", "surrogateescape")
+    )
+    assert result.exit_code == 1
+    assert "UTF-8" in result.stderr

@@ -160,6 +160,39 @@ def test_raw_answers_are_consistent_where_they_are_the_members_of_a_path(
 
 
 @law
+@given(taxonomies(tree=True), seeds, st.sampled_from(["path", "leaf"]))
+def test_answers_of_a_level_by_the_posterior(t: Taxonomy, seed: int, loss: Loss) -> None:
+    """A member of a cut has the probability of the paths whose member it is."""
+    x = random_logits(t, seed)
+    posterior = path_scores(x, t, loss=loss).exp()
+    answers = level_answers(x, t, loss=loss)
+    for level in range(1, t.num_levels + 1):
+        total = torch.zeros_like(posterior)
+        for path in all_paths(t):
+            total[:, members(t, path, t.num_levels)[level - 1]] += posterior[:, path[-1]]
+        best = total.gather(1, answers[:, [level - 1]])[:, 0]
+        torch.testing.assert_close(best, total.amax(1))
+
+
+def test_a_stop_at_an_inner_node_does_not_count_what_lies_below_it() -> None:
+    t = Taxonomy.from_paths([("a",), ("a", "b"), ("a", "c"), ("d",), ("x",)])
+    x = torch.full((1, len(t)), -9.0)
+    for path, share in ((("a", "b"), 0.2), (("a", "c"), 0.2), (("d",), 0.35), (("x",), 0.25)):
+        x[0, t.index(path)] = math.log(share)
+    assert level_answers(x, t, loss="leaf").tolist() == [[t.index("a"), t.index("d")]]
+    assert not raw_consistent(x, t, loss="leaf").item()
+
+
+def test_what_a_prediction_builds_serves_training_later() -> None:
+    t = Taxonomy.from_paths([("only", "here", str(n)) for n in range(3)])  # not seen before
+    with torch.inference_mode():
+        decode(torch.zeros(1, len(t)), t)
+    x = torch.zeros(1, len(t), requires_grad=True)
+    path_scores(x, t)[:, t.terminals.tolist()].sum().backward()
+    assert x.grad is not None
+
+
+@law
 @given(taxonomies(), seeds)
 def test_consistent_raw_answers_are_the_decoded_path(t: Taxonomy, seed: int) -> None:
     x = random_logits(t, seed, 16)

@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 from sklearn.metrics import average_precision_score
 from typer.testing import CliRunner
 
@@ -378,3 +379,12 @@ def test_a_killed_command_is_resumed(file, tmp_path, monkeypatch):
     assert "other options" in run(file, "--epochs", 5, "-o", out, "--resume").stderr
     assert run(file, "--epochs", 4, "-o", out, "--resume").exit_code == 0
     assert torch.equal(load_points(out)[0], load_points(once)[0])
+
+
+@pytest.mark.parametrize("damage", [{"taxonomy": "{"}, {"c": "one"}, {"taxonomy": "{}"}])
+def test_damaged_metadata_of_points_is_explained(tmp_path, damage):
+    tree = Taxonomy.from_paths([("a", "b"), ("a", "c")])
+    whole = {"taxonomy": json.dumps(tree.to_dict()), "c": "1.0"} | damage
+    save_file({"points": torch.zeros(3, 2)}, tmp_path / "p.safetensors", whole)
+    with pytest.raises(DataError, match=r"p\.safetensors: its metadata is damaged"):
+        load_points(tmp_path / "p.safetensors")

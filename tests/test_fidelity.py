@@ -135,3 +135,9 @@ def test_icd_10_cm_is_reconstructed_as_published(bench_trees):
     assert [tree.name(n) for n in tree.path_nodes(tree.index("A00.0"))] == [
         "1", "block A00-A09", "A00", "A00.0",
     ]  # fmt: skip
+
+
+def test_points_that_all_coincide_have_no_scale():
+    tree = Taxonomy.from_paths([("a", "b"), ("a", "c")])
+    with pytest.raises(OptionError, match="coincide"):
+        distortion(tree, torch.zeros(3, 2))

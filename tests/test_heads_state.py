@@ -9,7 +9,7 @@ import torch
 from tiny_heads import LEARNABLE, SPACES, WIDTH, batch, make, tree
 from torch import nn
 
-from hyperlm import LinearHead, Taxonomy
+from hyperlm import HyperbolicHead, LinearHead, Taxonomy
 from hyperlm.manifolds import ManifoldParameter
 from hyperlm.optim import build_optimizer
 
@@ -65,6 +65,30 @@ def test_weights_are_refused_by_the_same_nodes_in_another_order(kept, nested):
     with pytest.raises(RuntimeError, match=r"another order.*Taxonomy\.read"):
         model(paths[::-1]).load_state_dict(saved, strict=False)
     model(paths[::-1]).load_state_dict(dict(saved))
+
+
+@pytest.mark.parametrize("made", [HyperbolicHead, LinearHead])
+def test_compiled_training_needs_no_call_before_it(made):
+    torch._dynamo.reset()
+    hidden, ends = batch(tree())
+    compiled = torch.compile(
+        made(WIDTH, tree(), dim=4, dropout=0.0), fullgraph=True, backend="aot_eager"
+    )
+    out = compiled(hidden, ends)
+    out.loss.backward()
+    torch.testing.assert_close(out.loss, made(WIDTH, tree(), dim=4, dropout=0.0)(hidden, ends).loss)
+
+
+@pytest.mark.parametrize("made", [HyperbolicHead, LinearHead])
+def test_a_default_device_moves_neither_the_start_nor_the_tables(made):
+    """Numbers are drawn on the CPU, so that equal seeds are equal heads on every device."""
+    with torch.device("meta"):
+        head = made(WIDTH, tree(), dim=4)
+        assert {table.device.type for table in head.cuts(torch.device("cpu")).members} == {"cpu"}
+        placed = made(WIDTH, tree(), dim=4).to_empty(device="cpu")
+        placed.reset_parameters()
+    for name, value in made(WIDTH, tree(), dim=4).state_dict().items():
+        torch.testing.assert_close(placed.state_dict()[name], value)
 
 
 def pickled(head: nn.Module) -> nn.Module:

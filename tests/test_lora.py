@@ -10,7 +10,9 @@ from tiny_models import ARCHITECTURES, LAYERS, _config
 from torch import nn
 
 from hyperlm.errors import OptionError
+from hyperlm.lm import HierarchicalLM
 from hyperlm.lm.lora import inject_lora, lora_targets, merge_lora
+from hyperlm.taxonomy import Taxonomy
 
 # Linear maps of one block, in the architecture's own words.
 MAPS = {
@@ -98,3 +100,16 @@ def test_a_model_without_linear_maps_in_blocks_is_refused():
 
     with pytest.raises(OptionError, match="Flat has no linear layers inside numbered blocks"):
         lora_targets(Flat())
+
+
+@pytest.mark.parametrize("adapter", ["lora", "hyplora"])
+def test_what_is_loaded_trains_what_was_trained(tiny_backbone, tmp_path, adapter):
+    taxonomy = Taxonomy.from_paths([("a", "b"), ("a", "c")])
+    model = HierarchicalLM.from_backbone(
+        str(tiny_backbone), taxonomy, head={"dim": 4}, lora={"rank": 2, "adapter": adapter}
+    )
+    trained = {name for name, value in model.named_parameters() if value.requires_grad}
+    assert len(trained) < len(list(model.parameters()))
+    model.save_pretrained(tmp_path)
+    loaded = HierarchicalLM.from_pretrained(tmp_path)
+    assert {name for name, value in loaded.named_parameters() if value.requires_grad} == trained

@@ -10,6 +10,8 @@ import math
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch.nn import functional as F
 
 from hyperlm.decoding import Cuts, path_scores
@@ -333,3 +335,43 @@ def test_targets_of_any_integer_type(dtype):
         path_loss(logits, cuts, ends.to(dtype), kind="level"),
         path_loss(logits, cuts, ends, kind="level"),
     )
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", ALL)
+@settings(max_examples=25, deadline=None)
+@given(data=st.data())
+def test_masked_nodes_leave_gradients_finite_and_have_none(name, kind, data):
+    taxonomy = ALL[name]
+    gold = data.draw(st.sampled_from(taxonomy.terminals.tolist()))
+    kept = {gold, *map(int, taxonomy.ancestors(gold))}
+    free = [node for node in range(len(taxonomy)) if node not in kept]
+    masked = data.draw(st.lists(st.sampled_from(free), unique=True))
+    logits = random_logits(taxonomy, rows=1, seed=data.draw(st.integers(0, 99)))
+    logits[0, masked] = -torch.inf
+    logits.requires_grad_()
+    loss = path_loss(logits, Cuts(taxonomy), torch.tensor([gold]), kind=kind)
+    loss.backward()
+    assert torch.isfinite(loss)
+    assert torch.isfinite(logits.grad).all()
+    assert not logits.grad[0, masked].any()
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_nodes_per_level_must_be_a_path(name):
+    taxonomy = ALL[name]
+    cuts, logits = Cuts(taxonomy), random_logits(taxonomy, rows=1)
+    for end in taxonomy.terminals:
+        path = cuts.member_at[[int(end)]]
+        told = path_loss(logits, cuts, path, kind="level")
+        torch.testing.assert_close(told, path_loss(logits, cuts, path[:, -1], kind="level"))
+        for level in range(taxonomy.num_levels - 1):
+            others = set(range(len(taxonomy))) - {int(end), *map(int, taxonomy.ancestors(end))}
+            for other in others:
+                wrong = path.clone()
+                wrong[0, level] = other
+                with pytest.raises(OptionError, match="not on a path"):
+                    path_loss(logits, cuts, wrong, kind="level")
+    classes = torch.zeros(1, taxonomy.num_levels, dtype=torch.long)  # from 0 on every level
+    with pytest.raises(OptionError, match="not classes"):
+        path_loss(logits, cuts, classes, kind="level")

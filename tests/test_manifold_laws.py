@@ -310,3 +310,16 @@ def test_random_points_have_the_radii_asked_for(space):
     torch.testing.assert_close(space.dist0(x), radius, rtol=1e-5, atol=1e-6)
     assert space.to_polar(x).mean(0).abs().max() < 0.1
     assert (space.dist0(space.origin(4, 3)) == 0).all()
+
+
+@pytest.mark.parametrize("space", [PoincareBall(0.25), PoincareBall(4.0), Lorentz(0.25)])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_points_in_half_precision_are_pulled_inside(space, dtype):
+    """Rounded to half precision a point far out lies on the boundary, as does the limit."""
+    far = space.from_polar(torch.tensor([[4.0, 0.0, 0.0]]) / space.c**0.5)
+    far = torch.tensor([[1.0 / space.c**0.5, 0.0, 0.0]]) if isinstance(space, PoincareBall) else far
+    pulled = space.projx(far.to(dtype))
+    assert pulled.dtype == torch.float32
+    assert space._check_point_on_manifold(pulled)[0]
+    assert space.dist0(pulled).isfinite().all()
+    assert space.dist0(pulled).item() <= space.radius_limit(dtype) * 1.01

@@ -1,6 +1,7 @@
 """Two optimisers behind one interface: schedulers, checkpoints and clipping find what they need."""
 
 import copy
+import pickle
 
 import pytest
 import torch
@@ -271,3 +272,42 @@ def test_clipping_nothing_at_all():
     point = point_near_the_boundary(1.0)
     point.grad = torch.ones(1, 2)
     assert float(clip_gradients([point], 1.0)) == 0
+
+
+@pytest.mark.parametrize("again", [copy.deepcopy, lambda one: pickle.loads(pickle.dumps(one))])
+def test_a_copy_is_whole(again):
+    model = Model()
+    optimizer = build_optimizer(model, learning_rate=1e-2)
+    steps(model, optimizer, range(2))
+    other = again(optimizer)
+    assert list(other.parts) == list(optimizer.parts)
+    assert [group["lr"] for group in other.param_groups] == [1e-2, 1e-2, 1e-2, 1e-2, 3e-2]
+    assert len(other.state) == len(optimizer.state)
+
+
+def test_groups_that_are_added_move():
+    model = Model()
+    optimizer = build_optimizer(model, learning_rate=1e-2)
+    extra, head = nn.Linear(8, 8), HyperbolicHead(8, tree(), 4)
+    optimizer.add_param_group({"params": extra.parameters(), "lr": 0.5})
+    optimizer.add_param_group({"params": head.points, "lr": 0.25})
+    before = [extra.weight.detach().clone(), head.points.detach().clone()]
+    (extra.weight.sum() + head.points.sum()).backward()
+    optimizer.step()
+    assert not torch.equal(before[0], extra.weight)
+    assert not torch.equal(before[1], head.points)
+    assert {0.5, 0.25} <= {group["lr"] for group in optimizer.param_groups}
+    with pytest.raises(ModelError, match="either points or other parameters"):
+        optimizer.add_param_group({"params": [nn.Parameter(torch.zeros(1)), head.points]})
+    flat = build_optimizer(nn.Linear(2, 2), learning_rate=1e-2)
+    with pytest.raises(ModelError, match="has \\['flat'\\]"):
+        flat.add_param_group({"params": [HyperbolicHead(8, tree(), 4).points]})
+
+
+def test_a_rate_of_zero_is_zero():
+    model = Model()
+    optimizer = build_optimizer(model, learning_rate=1e-2, head_learning_rate=0.0)
+    before = [value.detach().clone() for value in model.head.projections.parameters()]
+    steps(model, optimizer, range(2))
+    for old, new in zip(before, model.head.projections.parameters(), strict=True):
+        assert torch.equal(old, new)

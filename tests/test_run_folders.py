@@ -12,7 +12,7 @@ from hyperlm.errors import HyperlmError, ModelError, OutputError
 from hyperlm.lm import HierarchicalLM
 from hyperlm.options import TrainingOptions
 from hyperlm.run import train
-from hyperlm.runfolder import read_record
+from hyperlm.runfolder import RunFolder, read_record
 
 pytest_plugins = ["run_fixtures"]
 
@@ -126,3 +126,31 @@ def test_too_small_a_disk_is_noticed_before_training(
     with pytest.raises(OutputError, match=r"needs about \d+ kB of disk space, 1\.0 kB"):
         train(run_options, tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def record(who: str) -> dict[str, Any]:
+    return {"hyperlm": "0", "status": "training", "options": {}, "who": who}
+
+
+def test_of_two_runs_started_at_once_one_has_the_folder(tmp_path: Path) -> None:
+    first, second = (RunFolder(tmp_path / "run") for _ in range(2))
+    for folder in (first, second):
+        folder.check_free(overwrite=False, inputs=())
+    first.claim(record("first"))
+    with pytest.raises(OutputError, match="another run has begun"):
+        second.claim(record("second"))
+    second.give_back(None)
+    assert read_record(first.path)["who"] == "first"
+    first.release()
+
+
+def test_a_run_that_lost_its_folder_leaves_it_alone(tmp_path: Path) -> None:
+    first, second = (RunFolder(tmp_path / "run") for _ in range(2))
+    first.claim(record("first"))
+    second.claim(record("second"), overwrite=True)
+    with pytest.raises(OutputError, match="has taken it"):
+        first.release()
+    first.give_back(None)
+    assert read_record(second.path)["who"] == "second"
+    second.release()
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]

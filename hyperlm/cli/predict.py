@@ -178,7 +178,11 @@ def _table(
         thresholded=threshold is not None,
     )  # fmt: skip
     added = list(columns(blank))
-    _refuse_clash(source, list(read_columns(source)), added)
+    there = list(read_columns(source))
+    if table.typed and not typed:
+        # Lines of JSON differ in their keys, and a table has one header.
+        there = list(dict.fromkeys(key for _, row in table.rows for key in row))
+    _refuse_clash(source, there, added)
     empty = 0
 
     def rows() -> Iterator[dict[str, Any]]:
@@ -196,7 +200,7 @@ def _table(
     start = time.perf_counter()
     progress = tqdm(rows(), desc="predicting", unit=" texts", disable=None, leave=False)
     # JSON lines may differ in their keys, and stay as they are.
-    names = None if typed else [*read_columns(source), *added]
+    names = None if typed else [*there, *added]
     # What Excel wrote it can open again.
     form = csv_form(source) if table_format(source)[0] == suffix == ".csv" else None
     count = write_rows(target, progress, names, form=form)

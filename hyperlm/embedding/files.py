@@ -60,8 +60,13 @@ def load_points(path: str | PathLike[str]) -> tuple[Tensor, Taxonomy, float]:
             f"{path}: holds {sorted(tensors)} with metadata {sorted(metadata)}; points with "
             "'taxonomy' and 'c' were expected. Write the file with hyperlm embed."
         )
-    taxonomy = Taxonomy.from_dict(json.loads(metadata["taxonomy"]))
-    return tensors["points"], taxonomy, float(metadata["c"])
+    try:
+        taxonomy = Taxonomy.from_dict(json.loads(metadata["taxonomy"]))
+        return tensors["points"], taxonomy, float(metadata["c"])
+    except ValueError as error:  # JSON that is none, or a c that is no number
+        raise DataError(
+            f"{path}: its metadata is damaged ({error}). Write the file again with hyperlm embed."
+        ) from error
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:

@@ -111,10 +111,7 @@ class Bench:
             split = self.splits[name]
             none = np.zeros(len(split.gold), dtype=bool)
             figures[name] = measure(scores, self.taxonomy, split, loss=loss, few=none)
-            each = scores
-            if loss != "level":
-                each = decoding.marginals(scores, cuts, loss=loss).clamp(min=1e-30).log()
-            answers = decoding.level_answers(each, cuts).numpy()
+            answers = decoding.level_answers(scores, cuts, loss=loss).numpy()
             # Of decoded paths they are the plain F1 over the nodes of all levels.
             figures[name]["undecoded"] = constrained_f1(self.taxonomy, split.gold, answers)
         if trial.settings["shots"]:

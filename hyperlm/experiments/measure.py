@@ -51,9 +51,8 @@ def measure(
     cuts = decoding.cuts_of(taxonomy)
     decoded = decoding.decode(logits, cuts, loss=loss)
     marginals = decoding.marginals(logits, cuts, loss=loss)
-    per_level = logits if loss == "level" else marginals.clamp(min=1e-30).log()
     ends = decoded.nodes.numpy()
-    consistent = decoding.raw_consistent(per_level, cuts).numpy()
+    consistent = decoding.raw_consistent(logits, cuts, loss=loss).numpy()
     document = evaluate_predictions(
         taxonomy,
         split.gold,

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from hyperlm.cuts import cuts_of
 from hyperlm.decoding import Cuts, Loss, decode
 from hyperlm.errors import OptionError
 from hyperlm.heads.losses import path_loss
@@ -104,8 +105,9 @@ class HierarchicalHead(nn.Module):
             )
             for _ in range(max(taps) + 1)
         )
-        # Plain attributes, not buffers: index tables are remade from the taxonomy, never saved.
-        self._all_cuts: Cuts | None = None
+        # No buffers: index tables are remade from the taxonomy, never saved. Made here, because
+        # torch.compile cannot trace numpy's part of it.
+        self._all_cuts = cuts_of(taxonomy)
         self.register_state_dict_post_hook(note_nodes)
         self.register_load_state_dict_pre_hook(check_nodes)
 
@@ -134,10 +136,7 @@ class HierarchicalHead(nn.Module):
 
     def cuts(self, device: torch.device) -> Cuts:
         """The levels of the taxonomy as index tensors on ``device``."""
-        with torch.inference_mode(False):  # a training step may need what a prediction made
-            if self._all_cuts is None:
-                self._all_cuts = Cuts(self.taxonomy)
-            return self._all_cuts.to(device)
+        return self._all_cuts.to(device)
 
     def forward(
         self, hidden: Tensor | Sequence[Tensor], targets: Tensor | None = None

@@ -55,8 +55,8 @@ class LinearHead(HierarchicalHead):
         for projection in self.each_projection():
             projection.reset_parameters(generator)
         with torch.no_grad():
-            weight = torch.randn(self.weight.shape, generator=generator) / self.dim**0.5
-            self.weight.copy_(weight)
+            weight = torch.randn(self.weight.shape, generator=generator, device="cpu")
+            self.weight.copy_(weight / self.dim**0.5)
             self.bias.zero_()
 
     @torch.no_grad()

@@ -46,6 +46,7 @@ def gold_ends(targets: Tensor, cuts: Cuts) -> tuple[Tensor, Tensor, Tensor]:
         ends = targets & ~_has_gold_child(targets, cuts)
         rows, nodes = ends.nonzero(as_tuple=True)
         return rows, nodes, 1 / ends.sum(1)[rows].float()
+    given = None
     targets = targets.long()  # smaller integers are no index, and uint8 would be taken for a mask
     if targets.dim() == 2:
         if targets.shape[1] != cuts.num_levels:
@@ -55,7 +56,7 @@ def gold_ends(targets: Tensor, cuts: Cuts) -> tuple[Tensor, Tensor, Tensor]:
             )
         known = targets >= 0
         last = known.long().cumsum(1).argmax(1, keepdim=True)  # the first maximum: last known level
-        targets = targets.gather(1, last).squeeze(1)
+        given, targets = targets, targets.gather(1, last).squeeze(1)
     rows = (targets >= 0).nonzero().squeeze(1)
     nodes = targets[rows]
     if not torch.compiler.is_compiling() and len(nodes) and int(nodes.max()) >= cuts.num_nodes:
@@ -63,7 +64,27 @@ def gold_ends(targets: Tensor, cuts: Cuts) -> tuple[Tensor, Tensor, Tensor]:
             f"target {int(nodes.max())} is not a node: the taxonomy has nodes 0 to "
             f"{cuts.num_nodes - 1}. Use taxonomy.index(path) to number labels."
         )
+    if given is not None and not torch.compiler.is_compiling():
+        _check_path(given, targets, cuts)
     return rows, nodes, torch.ones(len(rows), device=targets.device)
+
+
+def _check_path(given: Tensor, ends: Tensor, cuts: Cuts) -> None:
+    """Refuse nodes per level that are no path, as class numbers counted from 0 on every level.
+
+    Args:
+        given: ``(B, L)``.
+        ends: ``(B,)``, the deepest of each row.
+    """
+    wrong = (given >= 0) & (ends >= 0).unsqueeze(1) & ~cuts.passes(given, ends.clamp_min(0))
+    if wrong.any():
+        row, level = wrong.nonzero()[0].tolist()
+        node = int(given[row, level])
+        raise OptionError(
+            f"targets per level, row {row}: node {node} on level {level + 1} is not on a path to "
+            f"node {int(ends[row])}. Give node numbers of the taxonomy (taxonomy.index(path)), not "
+            "classes counted from 0 on each level; a single column of end nodes, (B,), is enough."
+        )
 
 
 def _has_gold_child(gold: Tensor, cuts: Cuts) -> Tensor:

@@ -48,7 +48,7 @@ class Projection(nn.Module):
         dim = self.linear.out_features
         with torch.no_grad():
             std = self.start_radius / (self.hidden_size * dim) ** 0.5
-            weight = torch.randn(dim, self.hidden_size, generator=generator) * std
+            weight = torch.randn(dim, self.hidden_size, generator=generator, device="cpu") * std
             self.linear.weight.copy_(weight)
             self.linear.bias.zero_()
 

@@ -28,6 +28,6 @@ def start_points(
     if how == "tree":
         return sarkar(taxonomy, dim, step, seed=seed).float()
     generator = torch.Generator().manual_seed(seed)
-    directions = torch.randn(len(taxonomy), dim, generator=generator)
+    directions = torch.randn(len(taxonomy), dim, generator=generator, device="cpu")
     radius = step * float(taxonomy.depth.mean())
     return directions / directions.norm(dim=1, keepdim=True) * radius

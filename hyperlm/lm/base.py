@@ -11,7 +11,7 @@ from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
 from hyperlm.errors import ModelError
 from hyperlm.lm.backbone import num_layers, resolve_layers
-from hyperlm.lm.lora import inject_lora, merge_lora
+from hyperlm.lm.lora import inject_lora, merge_lora, train_adapters_alone
 from hyperlm.taxonomy import Taxonomy
 
 __all__ = ["BackboneModel", "backbone_settings"]
@@ -59,7 +59,9 @@ class BackboneModel(PreTrainedModel):
         return loaded
 
     def _mark_parameters(self) -> None:
-        """Set again what loading forgets of a parameter: its manifold, whether it trains."""
+        """Set again what loading forgets: beside adapters the backbone does not train."""
+        if self.config.lora:
+            train_adapters_alone(self.backbone)
 
     def get_input_embeddings(self) -> nn.Module:
         return self.backbone.get_input_embeddings()

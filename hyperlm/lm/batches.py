@@ -4,6 +4,7 @@ Leaves dictionaries of ``input_ids (B, T)``, ``attention_mask (B, T)`` (or ``fea
 (B, taps, D)`` for a frozen backbone) and ``targets``.
 """
 
+import itertools
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -61,20 +62,23 @@ def tokenise(
             "lengths": torch.tensor([len(row) for row in ids], dtype=torch.int32),
         }
 
-    if not keep:
+    identity = _identity(tokenizer)
+    if not keep or identity is None:
         return _split(compute())
-    key = cache_key(texts=list(texts), tokenizer=_identity(tokenizer), max_length=max_length)
+    key = cache_key(texts=list(texts), tokenizer=identity, max_length=max_length)
     return _split(cached("tokens", key, compute))
 
 
 def _identity(tokenizer: PreTrainedTokenizerBase) -> Any:
-    """What a tokenizer's answers depend on."""
+    """What a tokenizer's answers depend on; ``None`` where that cannot be told."""
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is None:
-        return f"{type(tokenizer).__name__} {tokenizer.name_or_path} {len(tokenizer)}"
+        return None
     # It remembers the truncation and padding of its last call, which say nothing of the next.
     kept = json.loads(backend.to_str())
-    return {key: value for key, value in kept.items() if key not in ("truncation", "padding")}
+    kept = {key: value for key, value in kept.items() if key not in ("truncation", "padding")}
+    blank = (tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id)
+    return [kept, tokenizer.truncation_side, blank]
 
 
 def _split(arrays: Mapping[str, Tensor]) -> list[list[int]]:
@@ -235,13 +239,26 @@ def pooled_features(
 
     # States of joined levels depend on all that the head predicts with.
     seen = model.backbone if model.conditioning is None else model
-    weights = ((name, p.cpu().double()) for name, p in seen.named_parameters())
+    tensors = itertools.chain(seen.named_parameters(), seen.named_buffers())
+    weights = ((name, p.detach().cpu().double()) for name, p in tensors)
     sums = [(name, float(p.sum()), float(p.square().sum())) for name, p in weights]
     key = cache_key(
         weights=sums,
+        shape=_shape(model),
         ids=[list(row) for row in ids],
         taps=list(model.taps),
         pooling=model.config.pooling,
         precision=str(precision),
     )
     return cached("features", key, compute)["features"]
+
+
+def _shape(model: HierarchicalLM) -> dict[str, Any]:
+    """What a backbone computes besides its weights: equal ones may have other heads or functions.
+
+    Not where it was read from, in which arithmetic it is kept, or which kernel attends.
+    """
+    told = json.loads(model.backbone.config.to_json_string(use_diff=False))
+    names = ("_name_or_path", "transformers_version", "dtype", "torch_dtype", "architectures")
+    kept = {key: value for key, value in told.items() if key not in names}
+    return {"kind": type(model.backbone).__name__, "config": kept, "lora": model.config.lora}

@@ -186,11 +186,8 @@ class HierarchicalDecoder(BackboneModel):
 
     def _mark_parameters(self) -> None:
         """Beside adapters, leave heads and loss weights to train, not the backbone."""
-        if not self.config.lora:
-            return
-        for name, parameter in self.backbone.named_parameters():
-            parameter.requires_grad = "lora_" in name
-        if self.unembedding is not None:
+        super()._mark_parameters()
+        if self.config.lora and self.unembedding is not None:
             self.unembedding.requires_grad_(False)
 
     @property

@@ -15,7 +15,7 @@ from hyperlm.errors import OptionError
 from hyperlm.lm.hyplora import HypLoraLinear
 from hyperlm.options import ADAPTERS
 
-__all__ = ["inject_lora", "lora_targets", "merge_lora"]
+__all__ = ["inject_lora", "lora_targets", "merge_lora", "train_adapters_alone"]
 
 
 def lora_targets(backbone: PreTrainedModel) -> list[str]:
@@ -73,6 +73,11 @@ def inject_lora(
         # The way peft documents for layers of one's own, its leading underscore notwithstanding.
         config._register_custom_module({nn.Linear: HypLoraLinear, Conv1D: HypLoraLinear})
     inject_adapter_in_model(config, backbone)
+    train_adapters_alone(backbone)
+
+
+def train_adapters_alone(backbone: nn.Module) -> None:
+    """Of a backbone with adapters these train, and nothing else."""
     for name, parameter in backbone.named_parameters():
         parameter.requires_grad = "lora_" in name
 

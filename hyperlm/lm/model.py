@@ -141,6 +141,7 @@ class HierarchicalLM(BackboneModel):
             module.reset_parameters()
 
     def _mark_parameters(self) -> None:
+        super()._mark_parameters()
         self.head.tag_points()  # node points are manifold parameters again
 
     @property

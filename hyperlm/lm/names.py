@@ -157,7 +157,7 @@ def start_from_features(
     components = _principal(torch.cat([text[:, deepest], name[:, deepest]]), head.dim)
     place = name[:, deepest] @ components.T  # (N, d)
     if ends is not None:
-        terminals = torch.as_tensor(head.taxonomy.terminals.copy())
+        terminals = torch.as_tensor(head.taxonomy.terminals.copy(), device=place.device)
         place = _with_texts(place, text[:, deepest] @ components.T, ends, name_weight)
         place[terminals] = _one_radius(place[terminals])
     place = _gather(place, head.taxonomy)
@@ -199,7 +199,7 @@ def _gather(place: Tensor, taxonomy: Taxonomy) -> Tensor:
     Means are shorter than what they are taken over, so general labels come to lie nearer the
     origin than the special ones around them.
     """
-    child, parent = torch.tensor(taxonomy.edges.T.copy())
+    child, parent = torch.tensor(taxonomy.edges.T.copy(), device=place.device)
     place = place.clone()
     for level in reversed(taxonomy.level_slices[:-1]):
         here = (parent >= level.start) & (parent < level.stop)
@@ -213,7 +213,9 @@ def _regression(rows: Tensor, goal: Tensor) -> Tensor:
     """Ridge regression ``(d, D)`` of ``goal (n, d)`` on ``rows (n, D)``."""
     rows, goal = rows.double(), goal.double()
     gram = rows.T @ rows
-    ridge = _RIDGE * gram.diagonal().mean() * torch.eye(len(gram), dtype=gram.dtype)
+    ridge = (
+        _RIDGE * gram.diagonal().mean() * torch.eye(len(gram), dtype=gram.dtype, device=gram.device)
+    )
     return torch.linalg.solve(gram + ridge, rows.T @ goal).T.float()
 
 

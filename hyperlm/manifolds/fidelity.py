@@ -165,6 +165,8 @@ def best_scale(ratio: Tensor) -> Tensor:
     It is where ``1/scale`` is the median of ``1/ratio`` weighted by ``ratio``.
     """
     ratio = ratio[ratio > 0].sort(descending=True).values
+    if not len(ratio):
+        raise OptionError("all points coincide: distances of zero have no scale. Place them first.")
     weight = ratio.cumsum(0)
     return ratio[int(torch.searchsorted(weight, weight[-1] / 2))]
 

@@ -107,6 +107,8 @@ class PoincareBall(Geometry):
         return u.expand(torch.broadcast_shapes(x.shape, u.shape))
 
     def _pull(self, x: Tensor, limit: float) -> Tensor:
+        if x.dtype in (torch.float16, torch.bfloat16):
+            x = x.float()  # in half precision the limit itself rounds to the boundary
         # A learned c leaves no gradient here: the limit is a guard, not a parameter.
         s = float(self.c) ** 0.5
         return pull_in(x, math.tanh(s * limit / 2) / s)
