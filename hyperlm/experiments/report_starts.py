@@ -1,7 +1,6 @@
 """The section of the report on where node points start."""
 
 import itertools
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -60,8 +59,8 @@ def section(results: ResultsFile, images: Path) -> list[str]:
                 asked = {arm: arms[arm] for arm in (base, *others) if arm in arms}
                 if base in asked and (sentences := against(asked, base, kinds)):
                     parts += [f"Against {base}, paired:", *sentences]
-        # Starts of which nothing is drawn have no bars: the table says all that there is.
-        if any(math.isfinite(low) for lines in panels.values() for _, low, _ in lines.values()):
+        # Starts that training did not improve on are one figure each, which the table has.
+        if any(record.head.epochs for record in of_data if record.labels["stage"] == "measure"):
             image = picture(images, NAME, name)
             drawn = intervals_figure(
                 panels, x_label="whole paths, percent", same_scale=True, notes=[BARS]
