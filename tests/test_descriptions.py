@@ -7,10 +7,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from explorer_documents import flat
 
 from hyperlm.data import load_data
 from hyperlm.data.descriptions import read_descriptions
-from hyperlm.errors import DataError, OptionError
+from hyperlm.errors import DataError, HyperlmWarning, OptionError
 from hyperlm.experiments import FrozenData, ResultsFile, few_shot, report
 from hyperlm.lm import HierarchicalLM
 from hyperlm.lm.batches import pooled_features, tokenise
@@ -18,6 +19,8 @@ from hyperlm.lm.names import name_features, name_texts
 from hyperlm.options import TrainingOptions
 from hyperlm.run import train
 from hyperlm.taxonomy import Taxonomy
+from hyperlm.viz.pagedata import page_document
+from hyperlm.viz.rundata import collect_run
 
 pytest_plugins = ["run_fixtures"]
 
@@ -55,10 +58,10 @@ def test_every_kind_of_table_and_both_ways_to_name_a_node(tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (csv([("Asthma", "a"), ("Astma", "b")]), r"line 3: .*'Astma'.*Asthma"),
         (csv([("Depression", "a")]), r"line 2: .*names 2 nodes.*Psychology > Depression"),
         (csv([("Asthma", "a"), ("Medical > Asthma", "b")]), r"line 3: .*before, in .*line 2"),
-        (csv([("Asthma", "")]), r"no label is described"),
+        (csv([("Asthma", "")]), r"no label of the taxonomy is described\. Fill"),
+        (csv([("Astma", "b")]), r"no label .*line 2: .*'Astma'.*Asthma"),
         ("label,text\nAsthma,a\n", r"line 2: no column 'description'.*\['label', 'text'\]"),
     ],
 )
@@ -66,6 +69,12 @@ def test_what_cannot_be_used_is_refused_with_its_line(tmp_path, content, message
     (tmp_path / "d.csv").write_text(content)
     with pytest.raises(DataError, match=message):
         read_descriptions(tmp_path / "d.csv", TREE)
+
+
+def test_labels_of_a_larger_catalogue_are_left_out_with_a_warning(tmp_path):
+    (tmp_path / "d.csv").write_text(csv([("Astma", "typo"), ("Gout", "joints"), *ROWS]))
+    with pytest.warns(HyperlmWarning, match=r"2 of 5 labels .* line 2: .*'Astma'.*Asthma"):
+        assert read_descriptions(tmp_path / "d.csv", TREE) == FOUND
 
 
 def test_a_described_name_is_the_mean_of_the_name_and_the_name_with_its_meaning(tiny_backbone):
@@ -106,7 +115,11 @@ def test_a_run_starts_from_them_and_remembers_them(run_settings, described, tmp_
     assert not torch.allclose(*points)
     record = json.loads((tmp_path / "told" / "run.json").read_text())
     assert record["data"]["descriptions"]["file"] == "meanings.csv"
-    assert record["data"]["descriptions"]["labels"] == 1
+    assert record["data"]["descriptions"]["sentences"] == {"7": "something quite different"}
+    assert not collect_run(tmp_path / "plain", limit=0).descriptions
+    shown = collect_run(tmp_path / "told", limit=0)
+    column = page_document(shown, [flat(shown)])["nodes"]["description"]
+    assert column == [None] * 7 + ["something quite different"] + [None] * (len(column) - 8)
     assert f"--descriptions {described}" in (tmp_path / "told" / "README.md").read_text()
 
 

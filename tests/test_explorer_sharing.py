@@ -142,7 +142,8 @@ def test_hostile_links_are_ignored(tab, run, fragment, plans):
 @pytest.fixture(scope="module")
 def hostile(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tab]:
     run = taxonomy_data(Taxonomy.from_paths([(name, f"{name} child") for name in HOSTILE]))
-    run = RunData(HOSTILE[0], run.taxonomy, (HOSTILE[1], HOSTILE[2]), "none", 0.0, None, None)
+    levels, told = (HOSTILE[1], HOSTILE[2]), dict(enumerate(HOSTILE))
+    run = RunData(HOSTILE[0], run.taxonomy, levels, "none", 0.0, None, None, descriptions=told)
     tab = open_page(
         browser, page_of(run, tmp_path_factory.mktemp("hostile"), [tree_layout(run.taxonomy)])
     )
@@ -158,6 +159,7 @@ def test_hostile_names_show_as_text(hostile):
         hostile.settle()
         shown = text_of(hostile, "#card h2")
         assert shown == HOSTILE[node].replace("\u202e", "").replace("\u202c", "")
+        assert text_of(hostile, "#card .meaning") == shown
         hostile.call("q => { const s = hyperlm.app.search; s.input.value = q; s.update(); }", shown)
         assert hostile.evaluate("document.querySelectorAll('#found [role=option]').length") >= 1
     added = "img, svg[onload], main b, header b, script:not([type])"

@@ -146,7 +146,9 @@ def load_data(
     record |= {"taxonomy": origin, "cuts": cuts}
     described = read_descriptions(descriptions, tree) if descriptions is not None else {}
     if descriptions is not None:
-        record["descriptions"] = file_record(Path(descriptions)) | {"labels": len(described)}
+        # With the sentences themselves, by node: the file may be gone when somebody wants to read.
+        sentences = {str(node): meaning for node, meaning in described.items()}
+        record["descriptions"] = file_record(Path(descriptions)) | {"sentences": sentences}
     level_names = names if len(names) == tree.num_levels else _level_names(tree)
     return DataBundle(
         parts.get("train"),

@@ -3,12 +3,13 @@
 Enters: a table with the columns ``label`` and ``description``. Leaves: a description per node.
 """
 
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
 from hyperlm.data.labels import label_name
 from hyperlm.data.table import file_table
-from hyperlm.errors import DataError, TaxonomyError
+from hyperlm.errors import DataError, HyperlmWarning, TaxonomyError
 from hyperlm.taxonomy import Taxonomy
 
 __all__ = ["read_descriptions"]
@@ -22,17 +23,22 @@ def read_descriptions(path: str | Path, taxonomy: Taxonomy) -> dict[int, str]:
     Args:
         path: a table of any format that data may have. ``label`` is a name, or a path as
             ``a > b > c`` where several nodes share a name; a row without a description is as none.
+            It may describe more labels than there are, of which a warning tells.
     Raises:
-        DataError: a column is missing, a label is unknown, ambiguous or described twice, or no
-            label is described; the message names the line.
+        DataError: a column is missing, a label is ambiguous or described twice, or none is
+            described; the message names the line.
     """
     found: dict[int, str] = {}
     lines: dict[int, str] = {}
+    unknown: list[str] = []
     for place, label, description in _rows(Path(path)):
         try:
             node = taxonomy.index(label)
         except TaxonomyError as error:
-            raise DataError(f"{place}: {error}") from error
+            if label in taxonomy.names:  # several have it
+                raise DataError(f"{place}: {error}") from error
+            unknown.append(f"{place}: {error}")
+            continue
         if node in lines:
             raise DataError(
                 f"{place}: {label!r} was described before, in {lines[node]}. Keep one of the two."
@@ -41,7 +47,15 @@ def read_descriptions(path: str | Path, taxonomy: Taxonomy) -> dict[int, str]:
         if description:
             found[node] = description
     if not found:
-        raise DataError(f"{path}: no label is described. Fill the column {_DESCRIPTION!r}.")
+        why = f" {unknown[0]}" if unknown else f" Fill the column {_DESCRIPTION!r}."
+        raise DataError(f"{path}: no label of the taxonomy is described.{why}")
+    if unknown:
+        warnings.warn(
+            f"{path}: {len(unknown)} of {len(unknown) + len(lines)} labels are not in the taxonomy "
+            f"and were left out. The first: {unknown[0]}",
+            HyperlmWarning,
+            stacklevel=2,
+        )
     return found
 
 

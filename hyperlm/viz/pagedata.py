@@ -71,6 +71,9 @@ def page_document(
         "nodes": {
             "name": list(taxonomy.names),
             "parent": taxonomy.parent.tolist(),
+            "description": [run.descriptions.get(node) for node in range(len(taxonomy))]
+            if run.descriptions
+            else None,
             **_figures(run, texts, kept),
         },
         "levels": list(run.level_names),

@@ -8,8 +8,8 @@ import contextlib
 import json
 import math
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -92,6 +92,7 @@ class RunData:
         texts: Texts with their predictions, or None.
         log: Rows of the training log, oldest first.
         notes: What the reader must know: what was left out, and why.
+        descriptions: What labels mean, by node, where the run was told.
     """
 
     title: str
@@ -103,6 +104,7 @@ class RunData:
     texts: TextData | None
     log: tuple[dict[str, Any], ...] = ()
     notes: tuple[str, ...] = ()
+    descriptions: Mapping[int, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         count, points = len(self.taxonomy), self.points
@@ -242,16 +244,21 @@ def _model_points(model: "Classifier", run: str | Path) -> RunData:
 
     folder, head = Path(run), model.model.head
     title = folder.resolve().name if folder.is_dir() else str(run)
+    told: dict[int, str] = {}
     with contextlib.suppress(OutputError):  # a model without the record of its run
-        data = data_name(read_record(folder)["data"])
+        source = read_record(folder)["data"]
+        data = data_name(source)
         title = title if title == data else f"{data}: {title}"
+        sentences = source.get("descriptions", {}).get("sentences", {})
+        told = {int(node): meaning for node, meaning in sentences.items()}
     points, geometry, c = None, "none", 0.0
     if isinstance(head, HyperbolicHead):
         points, geometry = head.node_tangents().detach().cpu().double().numpy(), head.geometry
         bend = head.c.detach() if isinstance(head.c, Tensor) else head.c
         c = 0.0 if geometry == "euclidean" else float(bend)
     log = _read_log(folder / _LOG)
-    return RunData(title, model.taxonomy, model.level_names, geometry, c, points, None, log)
+    names = model.level_names
+    return RunData(title, model.taxonomy, names, geometry, c, points, None, log, descriptions=told)
 
 
 def _text_data(

@@ -94,6 +94,7 @@ function readTree(nodes) {
     order,
     root: count,
     levels: depth.reduce((a, b) => Math.max(a, b), 0),
+    description: column(nodes.description, count),
     texts: column(nodes.count, count),
     accuracy: column(nodes.accuracy, count),
     confused: column(nodes.confused, count),

@@ -86,6 +86,7 @@ function nodeCard(app, node, brief) {
   if (typeof accuracy === "number") {
     facts.append(fact("Accuracy", [make("span", {}, percent(accuracy)), bar(accuracy)]));
   }
+  const meaning = !root && tree.description ? tree.description[node] : null;
   const card = make(
     "article",
     { class: brief ? "card brief" : "card" },
@@ -95,6 +96,7 @@ function nodeCard(app, node, brief) {
       make("bdi", {}, brief ? shortened(nodeName(app, node), 120) : nodeName(app, node)),
     ),
     make("p", { class: "where" }, root ? "The root" : levelWords(app, node)),
+    meaning ? make("p", { class: "meaning" }, brief ? shortened(meaning, 160) : cleaned(meaning)) : null,
     facts,
   );
   const confused = (!root && tree.confused && tree.confused[node]) || [];
