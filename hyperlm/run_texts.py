@@ -15,7 +15,7 @@ from hyperlm.options import TrainingOptions
 from hyperlm.runfolder import RECORD, read_record
 from hyperlm.taxonomy import Taxonomy
 
-__all__ = ["is_file_of", "texts_of_run", "trained_on"]
+__all__ = ["is_file_of", "own_columns", "texts_of_run", "trained_on"]
 
 
 def texts_of_run(
@@ -41,10 +41,13 @@ def texts_of_run(
     Raises:
         DataError: It is not known what the run was trained on, or that is not here.
     """
-    columns = dict(columns or {})
     options, source = trained_on(run)
+    # Options that say what the run knows change nothing: its table is still cut as it was.
+    columns = own_columns(columns or {}, options, source)
     if data is not None and (columns or not is_file_of(data, source, "all")):
         usual = source.get("columns")
+        if is_file_of(data, source, "all") or is_file_of(data, source, "train"):
+            note(f"{Path(data).name}: the run has learnt most or all of these texts.")
         return read_labelled(
             data,
             taxonomy=taxonomy,
@@ -98,6 +101,23 @@ def texts_of_run(
         else:
             note(f"These are the {split} texts that the run cut from {table}.")
     return texts
+
+
+def own_columns(
+    columns: Mapping[str, Any], options: TrainingOptions | None, source: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The options about columns that differ from what a run has."""
+    used = source.get("columns", {})
+    known: dict[str, Any] = {"text_column": used.get("text"), "reply_column": used.get("reply")}
+    if "labels" in used:
+        known["label_columns"] = tuple(used["labels"])
+    if options is not None:
+        known["path_separator"] = options.path_separator
+    return {
+        name: value
+        for name, value in columns.items()
+        if (tuple(value) if name == "label_columns" else value) != known.get(name)
+    }
 
 
 def trained_on(run: str | Path) -> tuple[TrainingOptions | None, dict[str, Any]]:

@@ -65,6 +65,12 @@ class RunFolder:
                 f"has no {RECORD}. Empty it yourself, or choose another --output."
             )
         read_record(self.path)  # any file may be called run.json
+        inner = next((p for p in self.path.rglob(RECORD) if p.parent != self.path), None)
+        if inner is not None:
+            raise OutputError(
+                f"{self.shown}: --overwrite would delete the run in {inner.parent} as well. Move "
+                "it elsewhere, or choose another --output."
+            )
         for name in inputs:
             source = Path(name).expanduser().resolve() if name else None
             if source and source.exists() and source.is_relative_to(self.path):

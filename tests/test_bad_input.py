@@ -197,11 +197,18 @@ def test_an_existing_output_folder(run: Path, demo_like: Path, tmp_path: Path) -
     (tmp_path / "notes.txt").touch()
     message = fails("train", "--data", demo_like, "--output", tmp_path, "--overwrite")
     assert "replaces only folders of hyperlm runs" in message
+    outer = shutil.copytree(run, tmp_path / "outer")
+    shutil.copytree(run, outer / "inner")
+    message = fails("train", "--data", demo_like, "--output", outer, "--overwrite")
+    assert "would delete the run in" in message
     assert "a file is in the way" in fails("train", "--output", tmp_path / "notes.txt")
 
 
 def test_a_damaged_model_folder(run: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(run, tmp_path / "run")
+    for content in ('{"val": 3', '{"val": 3}', "[]"):
+        (folder / "metrics.json").write_text(content)
+        assert "metrics.json: damaged" in fails("info", folder)
     weights = (folder / "model.safetensors").read_bytes()
     (folder / "model.safetensors").write_bytes(weights[: len(weights) // 2])
     assert "cannot be loaded" in fails("predict", folder, "--text", "x")
@@ -211,6 +218,16 @@ def test_a_damaged_model_folder(run: Path, tmp_path: Path) -> None:
     assert "damaged, it is not readable JSON" in fails("info", folder)
     (folder / "config.json").unlink()
     assert "has no config.json" in fails("visualize", folder)
+
+
+def test_a_folder_without_its_tokens(run: Path, tmp_path: Path) -> None:
+    """The library makes a tokenizer that knows no word of it, and says nothing."""
+    folder = shutil.copytree(run, tmp_path / "run")
+    (folder / "tokenizer.json").write_text('{"a": 1}')
+    assert "tokenizer beside the model cannot be loaded" in fails("predict", folder, "--text", "x")
+    (folder / "tokenizer.json").unlink()
+    (folder / "tokenizer_config.json").write_text('{"tokenizer_class": "BertTokenizer"}')
+    assert "vocabulary is missing" in fails("evaluate", folder)
 
 
 def test_a_foreign_model_folder(tmp_path: Path, run: Path) -> None:

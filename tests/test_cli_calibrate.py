@@ -92,5 +92,22 @@ def test_a_table_that_was_divided_gives_its_val_texts(
     result = command("calibrate", tmp_path / "run", "--data", table, "--json")
     assert result.exit_code == 0, result.stderr
     assert json.loads(result.stdout)["n"] < 30  # a tenth of 128, at least one a label
-    result = command("calibrate", tmp_path / "run", "--data", table, "--text-column", "text")
+    # What the run knows may be said again.
+    told = ["--text-column", "text", "--label-columns", "l1,l2,l3"]
+    again = command("calibrate", tmp_path / "run", "--data", table, *told, "--json")
+    assert json.loads(again.stdout)["n"] == json.loads(result.stdout)["n"]
+    told = ["--label-columns", "l1,l2"]
+    result = command("calibrate", tmp_path / "run", "--data", table, *told)
     assert "that the model has learnt" in result.stderr
+
+
+def test_a_handful_of_texts_is_said_to_tell_little(
+    command: Command, run: Path, demo_like: Path, tmp_path: Path
+) -> None:
+    lines = (demo_like / "test.csv").read_text().splitlines(keepends=True)
+    (tmp_path / "one.csv").write_text("".join(lines[:2]))
+    result = command("calibrate", run, "--data", tmp_path / "one.csv")
+    assert "1 text can hardly tell" in result.stderr
+    assert "Fitted to 1 text:" in result.stdout
+    assert "--split val" in result.stdout  # the way back
+    assert "hardly" not in command("calibrate", run, "--data", demo_like / "test.csv").stderr

@@ -71,6 +71,12 @@ def test_a_table_that_was_divided_is_divided_again(
         assert document["n"] == 32
         assert document["levels"] == stored["levels"]
         assert "run cut from all.csv" in result.stderr
+    own = ["--label-columns", "l1,l2,l3", "--text-column", "text", "--path-separator", " > "]
+    document = json.loads(command("evaluate", tmp_path / "run", *data, *own, "--json").stdout)
+    assert document["n"] == 32
+    other = command("evaluate", tmp_path / "run", *data, "--label-columns", "l1,l2", "--json")
+    assert json.loads(other.stdout)["n"] == 128
+    assert "the run has learnt most or all of these texts" in other.stderr
     # Another table is another cut: nobody knows which of its texts the run has learnt from.
     lines = (demo_like / "train.csv").read_text().splitlines(keepends=True)
     table.write_text("".join(lines[:-3]))

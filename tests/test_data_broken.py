@@ -58,6 +58,12 @@ def test_an_id_is_no_coarsest_level_unless_somebody_says_so(tmp_path):
     assert load_data(table).taxonomy.num_levels == 1
 
 
+def test_a_gap_says_which_columns_were_taken_for_levels(tmp_path):
+    (tmp_path / "t.csv").write_text("id,text,l1,l2,note\n4,some text,science,,x\n")
+    with pytest.raises(DataError, match=r"Taken for levels: id, l1, l2, note; --label-columns"):
+        load_data(tmp_path / "t.csv")
+
+
 BAD_ROWS = {
     "no label": ("text,l1\na,b\nc,\n", r"train\.csv, line 3: no label in 'l1'.*hyperlm predict"),
     "no label column": ("text\na\n", r"the only column is 'text'"),

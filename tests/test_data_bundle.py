@@ -123,7 +123,24 @@ def test_suspicious_data_is_flagged(tmp_path):
     warnings = " ".join(load_data(tmp_path).source["warnings"])
     assert "10 test texts are also training texts" in warnings
     assert "is one of ('label',) an id?" in warnings
-    assert "50 labels contain '>', none contains the separator ' > '" in warnings
+    assert "50 of 50 labels contain '>', none the separator ' > '" in warnings
+
+
+@pytest.mark.parametrize("sign", ["/", "|", "::", "\\"])
+def test_paths_with_another_separator_are_noticed(tmp_path, sign):
+    names = [f"{a}{sign}{a}{b}" for a in "xy" for b in "pqr"]
+    rows = [{"text": f"t{i}", "label": name} for i, name in enumerate(names * 4)]
+    write_rows(tmp_path / "train.csv", rows)
+    warnings = " ".join(load_data(tmp_path).source["warnings"])
+    assert f"24 of 24 labels contain {sign!r}" in warnings
+    assert "--path-separator" in warnings
+    split = load_data(tmp_path, path_separator=sign)
+    assert split.taxonomy.num_levels == 2
+    assert "--path-separator" not in " ".join(split.source["warnings"])
+    # In a few names it belongs to the name.
+    rows = [{"text": f"t{i}", "label": "and/or" if i == 3 else f"c{i % 3}"} for i in range(24)]
+    write_rows(tmp_path / "train.csv", rows)
+    assert "--path-separator" not in " ".join(load_data(tmp_path).source["warnings"])
 
 
 def test_empty_texts_are_kept_and_flagged(folder):
@@ -132,6 +149,10 @@ def test_empty_texts_are_kept_and_flagged(folder):
     assert bundle.train.texts[-2:] == ("", "   ")
     assert bundle.train.empty_texts == (40, 41)
     assert bundle.source["empty_texts"] == {"train": {"count": 2, "first": [42, 43]}}
+    assert "2 of 42 train texts are empty" in bundle.source["warnings"]
+    (folder / "test.csv").write_text(CSV.splitlines()[0] + "\n,a,ax\n")
+    warnings = load_data(folder).source["warnings"]
+    assert not any("are also training texts" in line for line in warnings)  # nothing leaked
 
 
 # -- reading for a saved model -----------------------------------------------------------------
@@ -149,6 +170,14 @@ def test_all_unseen_labels_are_reported_at_once(folder):
     assert "'b > new0' (line 3, 10" in message
     assert "and 2 more" in message
     assert "Correct these labels" in message
+
+
+def test_unseen_labels_of_a_table_are_counted_before_it_is_cut(tmp_path):
+    rows = [{"text": f"t{i}", "label": f"a > {'known' if i % 2 else 'other'}"} for i in range(60)]
+    write_rows(tmp_path / "all.csv", rows)
+    tree = Taxonomy.from_paths([("a", "known")])
+    with pytest.raises(DataError, match=r"all\.csv: 30 of 60 texts .*\(line 2, 4, 6, \.\.\.\)"):
+        load_data(tmp_path / "all.csv", taxonomy=tree)
 
 
 def test_labelled_texts_come_from_a_file_or_a_split(folder):

@@ -228,5 +228,7 @@ def test_refusals():
         start_from_texts(head, features, ends, name_weight=-1.0)
     with pytest.raises(DataError, match="at least 2 labels"):
         start_from_texts(head, features, torch.full_like(ends, int(ends[0])))
+    with pytest.raises(DataError, match="NaN or infinity"):
+        start_from_texts(head, features * float("nan"), ends)
     with pytest.raises(DataError, match="no label has texts that differ"):
         start_from_texts(head, torch.zeros(4, 1, D), ends[:4])

@@ -192,3 +192,18 @@ def test_trees_of_one_level_have_no_ancestors_below_the_root(tmp_path):
     assert "nan" not in text
     assert "without the root |" not in text
     assert "not measured" not in text  # the two have no dimension in common
+
+
+def test_a_report_of_trees_alone_speaks_of_no_texts_and_replaces_no_other_file(tmp_path):
+    results = ResultsFile(tmp_path / "r.jsonl")
+    trees.run(DATA, results, seeds=2, dims=(2,), arms=("poincare",))
+    document = tmp_path / "doc.md"
+    for _ in range(2):  # a report is replaced
+        report.write_report(results, document)
+    text = document.read_text()
+    assert "frozen features" not in text.split("##")[0]
+    assert "Student's t" in text
+    document.write_text("# My thesis\n")
+    with pytest.raises(HyperlmError, match="no report, and it is not replaced"):
+        report.write_report(results, document)
+    assert document.read_text() == "# My thesis\n"

@@ -22,6 +22,9 @@ from hyperlm.lm.loading import answers_in_words, load_decoder, load_model
 from hyperlm.options import TrainingOptions
 from hyperlm.run import train
 from hyperlm.training_text import DecoderTrainer
+from hyperlm.viz.answering import answerer
+from hyperlm.viz.explorer import page_layouts
+from hyperlm.viz.rundata import collect_run
 
 
 @pytest.fixture(scope="module")
@@ -73,6 +76,25 @@ def test_a_run_is_whole_and_learns(run):
     assert "hyperbolic" not in card.split("---")[1]
     log = [json.loads(line) for line in (run / "train_log.jsonl").read_text().splitlines()]
     assert [line["eval_path_accuracy"] for line in log if "eval_path_accuracy" in line]
+
+
+def test_what_it_answers_can_be_looked_at(run, folder, tmp_path):
+    seen = collect_run(run, split="test", say=lambda line: None)
+    model = hyperlm.load(run)
+    answers = model.predict(seen.texts.texts, top_k=5)
+    assert [model.taxonomy.path(n) for n in seen.texts.predicted] == [a.path for a in answers]
+    sure = [answer.probabilities[-1] for answer in answers]
+    np.testing.assert_allclose(seen.texts.probability, sure, rtol=1e-5)
+    assert ((seen.texts.top_nodes >= 0) == (seen.texts.top_probabilities > 0)).all()
+    for name in ("page.html", "confusion.png", "reliability.png"):
+        kind = [] if name == "page.html" else ["--figure", name.removesuffix(".png")]
+        words = ["visualize", str(run), *kind, "--split", "test", "--output", str(tmp_path / name)]
+        result = CliRunner().invoke(app, words)
+        assert result.exit_code == 0, result.output
+    one = answerer(model, page_layouts(seen))(seen.texts.texts[0])
+    assert one["path"] == list(answers[0].path)
+    assert one["top"][0]["node"] == seen.texts.predicted[0]
+    assert np.isfinite(one["positions"]["tree"]).all()
 
 
 def test_loading_gives_a_classifier_that_answers_as_measured(run, folder):

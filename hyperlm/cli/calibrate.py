@@ -10,6 +10,8 @@ from hyperlm.cli.columns import LabelColumns, PathSeparator, Split, TextColumn, 
 from hyperlm.cli.errors import Debug, say
 from hyperlm.errors import OptionError, OutputError
 
+_FEW = 30  # of fewer texts the fit follows chance
+
 __all__ = ["calibrate"]
 
 
@@ -43,7 +45,7 @@ def calibrate(
     from hyperlm.classifier_text import TextClassifier
     from hyperlm.cli.output import show_json
     from hyperlm.progress import quiet_libraries
-    from hyperlm.run_texts import is_file_of, texts_of_run, trained_on
+    from hyperlm.run_texts import is_file_of, own_columns, texts_of_run, trained_on
     from hyperlm.runfolder import write_json
 
     config = Path(run) / "config.json"
@@ -54,8 +56,14 @@ def calibrate(
         )
     if not os.access(config.parent, os.W_OK):
         raise OutputError(f"{run}: nothing can be written in this folder, which keeps the fit.")
-    source = trained_on(run)[1]
-    whole = is_file_of(data, source, "all") and (label_columns or text_column or path_separator)
+    columns = {
+        "text_column": text_column,
+        "label_columns": listed(label_columns),
+        "path_separator": path_separator,
+    }
+    columns = {name: value for name, value in columns.items() if value is not None}
+    options, source = trained_on(run)
+    whole = is_file_of(data, source, "all") and own_columns(columns, options, source)
     if split == "train" or whole or is_file_of(data, source, "train"):
         raise OptionError(
             f"--data {data}: these are texts that the model has learnt, on which it is surer than "
@@ -69,18 +77,15 @@ def calibrate(
             f"{run} answers in words, whose probabilities have no temperature to fit. Models that "
             "answer as points (--answer points, joined) have one."
         )
-    columns = {
-        "text_column": text_column,
-        "label_columns": listed(label_columns),
-        "path_separator": path_separator,
-    }
-    columns = {name: value for name, value in columns.items() if value is not None}
     texts = texts_of_run(
         run, model.taxonomy, data=data, split=split, note=lambda line: say(f"Note: {line}"),
         columns=columns,
     )  # fmt: skip
     # What the fit makes do with; the errors are measured on the same texts.
     texts = texts.take(enough_rows(len(texts), model.taxonomy))
+    many = f"{len(texts):,} text" + "s" * (len(texts) != 1)
+    if len(texts) < _FEW:
+        say(f"Note: {many} can hardly tell how sure answers should be; a few hundred can.")
     before = model.temperature, model.evaluate(texts)["ece"]
     after = model.calibrate(texts), model.evaluate(texts)["ece"]
     fit = {
@@ -101,7 +106,8 @@ def calibrate(
         show_json(document)
         return
     typer.echo(
-        f"Fitted to {len(texts):,} texts: temperature {before[0]:.2f} to {after[0]:.2f}; "
+        f"Fitted to {many}: temperature {before[0]:.2f} to {after[0]:.2f}; "
         f"calibration error on them {before[1]:.3f} to {after[1]:.3f}."
     )
     typer.echo(f"Kept in {config}; metrics.json and the model card say what training measured.")
+    typer.echo(f"Back to what training fitted: hyperlm calibrate {run} --data TABLE --split val")

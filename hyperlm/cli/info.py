@@ -1,12 +1,13 @@
 """``hyperlm info``: what a run folder holds."""
 
+import json
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from hyperlm.cli.errors import Debug
-from hyperlm.errors import OutputError
+from hyperlm.errors import ModelError, OutputError
 
 __all__ = ["info"]
 
@@ -30,7 +31,6 @@ def info(
 
 def _describe(run: str) -> dict[str, Any]:
     """Facts from the model itself, and from the record beside it where there is one."""
-    import json
 
     from hyperlm.checkpoints import last_checkpoint, step_of
     from hyperlm.runfolder import read_record
@@ -49,8 +49,21 @@ def _describe(run: str) -> dict[str, Any]:
         facts["data"] = {key: record["data"].get(key) for key in ("name", "kind", "rows")}
         facts |= {key: record.get(key) for key in ("options", "seconds", "hyperlm")}
     results = Path(run) / "metrics.json"
-    facts["results"] = json.loads(results.read_text("utf-8")) if results.is_file() else None
+    facts["results"] = _results(results) if results.is_file() else None
     return facts
+
+
+def _results(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text("utf-8"))
+        if not isinstance(found, dict) or set(map(type, found.values())) - {dict, type(None)}:
+            raise ValueError("no splits in it")
+    except (OSError, ValueError, TypeError) as error:
+        raise ModelError(
+            f"{path}: damaged ({error}). Copy the run again, or take this file out of the folder; "
+            "'hyperlm evaluate' measures anew."
+        ) from error
+    return dict(found)
 
 
 def _model_facts(run: str) -> dict[str, Any]:

@@ -96,7 +96,7 @@ def predict(
 
             show_json(document)
         return
-    texts = _lines() if text == ["-"] else text or []
+    texts = [line for one in text or [] for line in (_lines() if one == "-" else [one])]
     answers = model.predict(texts, top_k=top_k, threshold=threshold)
     _show(texts, answers, model, json, thresholded=threshold is not None)
 

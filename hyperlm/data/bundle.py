@@ -306,10 +306,28 @@ def _taxonomy(
         return Taxonomy.from_paths(sorted(paths)), "the label paths of all splits read"
     tree = given if isinstance(given, Taxonomy) else Taxonomy.read(given)
     origin = "given" if isinstance(given, Taxonomy) else Path(given).name
-    ends = {int(node) for texts in parts for nodes in gold_nodes(texts, tree) for node in nodes}
+    # Parts of one table together: what is wrong in it is told at once.
+    files: dict[str, list[LabelledTexts]] = {}
+    for texts in parts:
+        files.setdefault(texts.name, []).append(texts)
+    whole = map(_joined, files.values())
+    ends = {int(node) for part in whole for nodes in gold_nodes(part, tree) for node in nodes}
     inner = ends.difference(int(node) for node in tree.terminals)
     return tree.with_terminals(sorted(ends.union(map(int, tree.terminals)))) if inner else tree, (
         origin
+    )
+
+
+def _joined(parts: Sequence[LabelledTexts]) -> LabelledTexts:
+    """The texts of one table again, in their order, without replies."""
+    first, rows = parts[0], [(p.lines[i], p, i) for p in parts for i in range(len(p))]
+    rows.sort(key=lambda row: row[0])
+    return LabelledTexts(
+        tuple(part.texts[i] for _, part, i in rows),
+        tuple(part.paths[i] for _, part, i in rows),
+        first.name,
+        tuple(line for line, _, _ in rows),
+        first.unit,
     )
 
 

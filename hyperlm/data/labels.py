@@ -226,21 +226,23 @@ def label_name(value: Any, place: str, column: str) -> str:
     return str(value).strip()
 
 
-def _path(values: Iterable[Any], place: str, column: str) -> LabelPath:
+def _path(values: Iterable[Any], place: str, column: str, hint: str = "") -> LabelPath:
     """Names up to the first empty one, after which only empty ones may follow."""
     names = [label_name(value, place, column) for value in values]
     end = names.index("") if "" in names else len(names)
     if any(names[end:]):
         raise DataError(
             f"{place}: an empty label above {next(filter(None, names[end:]))!r} (the path reads "
-            f"{names}). A path may end early, but has no gaps: fill in the missing level."
+            f"{names}). A path may end early, but has no gaps: fill in the missing level.{hint}"
         )
     return tuple(names[:end])
 
 
 def _paths_of(row: Row, columns: Columns, place: str) -> tuple[LabelPath, ...]:
     if len(columns.labels) > 1:
-        found = [_path([row.get(name) for name in columns.labels], place, columns.labels[0])]
+        taken = f" Taken for levels: {', '.join(columns.labels)}; --label-columns names others."
+        values = [row.get(name) for name in columns.labels]
+        found = [_path(values, place, columns.labels[0], taken)]
     else:
         name = columns.labels[0]
         value = row.get(name)

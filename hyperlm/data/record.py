@@ -15,6 +15,7 @@ from hyperlm.taxonomy import Taxonomy
 
 __all__ = ["describe", "file_record"]
 
+_SEPARATORS = ("/", "|", "::", "\\", ">", ";")  # of paths, as they occur
 _LISTED = 50  # a record lists so many classes or lines and counts the rest
 
 
@@ -36,6 +37,8 @@ def describe(
         warnings.append(f"{len(bare)} of {len(taxonomy.terminals)} classes have no training text")
     warnings += _doubts(list(read.values()), columns)
     for split, texts in read.items():
+        empty = len(texts.empty_texts)
+        warnings += [f"{empty} of {len(texts)} {split} texts are empty"] * bool(empty)
         silent = sum(not reply.strip() for reply in texts.replies or ())
         warnings += [f"{silent} {split} replies are empty"] * bool(silent)
     return {
@@ -72,7 +75,7 @@ def _shared_texts(read: Mapping[str, LabelledTexts]) -> dict[str, int]:
         return {}
     known = set(read["train"].texts)
     return {
-        split: sum(text in known for text in texts.texts)
+        split: sum(text in known for text in texts.texts if text.strip())
         for split, texts in read.items()
         if split != "train"
     }
@@ -84,14 +87,18 @@ def _doubts(parts: Sequence[LabelledTexts], columns: Columns) -> list[str]:
     doubts = []
     if len(set(paths)) == len(paths) > 20:
         doubts.append(f"every text has a label of its own: is one of {columns.labels} an id?")
-    bare = columns.separator.strip()
-    if len(columns.labels) == 1 and bare and all(len(path) == 1 for path in paths):
-        unsplit = sum(bare in path[0] for path in paths)
-        if unsplit:
-            doubts.append(
-                f"{unsplit} labels contain {bare!r}, none contains the separator "
-                f"{columns.separator!r}: the labels were taken as one level"
-            )
+    if len(columns.labels) == 1 and all(len(path) == 1 for path in paths):
+        bare = columns.separator.strip()
+        for sign in filter(None, dict.fromkeys((bare, *_SEPARATORS))):
+            unsplit = sum(sign in path[0].strip(sign) for path in paths)
+            # A slash may stand inside a name; in most of them it stands between names.
+            if unsplit > (0 if sign == bare else len(paths) / 2):
+                doubts.append(
+                    f"{unsplit} of {len(paths)} labels contain {sign!r}, none the separator "
+                    f"{columns.separator!r}: they were taken as one level. If {sign!r} separates "
+                    "levels, give it as --path-separator"
+                )
+                break
     return doubts
 
 

@@ -20,6 +20,7 @@ from hyperlm.experiments import (
     report_summary,
     report_trees,
     report_tuned,
+    trees,
 )
 from hyperlm.experiments.markdown import table
 from hyperlm.experiments.published import COLUMNS, NOTE, ROWS, SETS
@@ -41,6 +42,7 @@ _SECTIONS: tuple[Callable[[ResultsFile, Path], list[str]], ...] = (
     report_few_shot.section,
     report_trees.section,
 )
+_TITLE = "# Results"
 _HOW = """Unless a section says otherwise, heads are trained on frozen features of the backbone,
 computed once; a run trains a head alone. Figures are on test unless it says val, after exact path
 decoding, in percent except tree distances; `±` is half the 95 % interval of the mean over seeds
@@ -57,6 +59,10 @@ show it. Where nothing is drawn, texts alone decide. *hF1* is the F1 of labels w
 gap between the probability of a path, as training leaves it, and how often it holds. Of a text the
 backbone *minilm* reads 128 tokens, except where the name of the data says otherwise."""
 
+_HOW_TREES = """`±` is half the 95 % interval of the mean over seeds (Student's t). A verdict
+compares two arms by a paired t-test over seeds, adjusted (Holm) over the dimensions of one
+question, at 5 %."""
+
 
 def write_report(results: ResultsFile, path: Path) -> None:
     """Write the report and the figures in ``images/`` beside it.
@@ -67,6 +73,11 @@ def write_report(results: ResultsFile, path: Path) -> None:
     if not len(results):
         raise DataError(
             f"{results.path}: no results yet. Run 'hyperlm experiment compare-geometries' first."
+        )
+    if path.exists() and not _is_report(path):
+        raise OutputError(
+            f"{path}: there is a file that is no report, and it is not replaced. Choose another "
+            "--document."
         )
     images = path.parent / "images"
     temporary = path.with_name(f".{path.name}.part")
@@ -83,10 +94,18 @@ def write_report(results: ResultsFile, path: Path) -> None:
         ) from error
 
 
+def _is_report(path: Path) -> bool:
+    with contextlib.suppress(OSError, UnicodeDecodeError), path.open(encoding="utf-8") as file:
+        return file.readline().rstrip() in (_TITLE, "")
+    return False
+
+
 def _document(results: ResultsFile, path: Path, images: Path) -> str:
     command = f"hyperlm experiment report --output {results.path} --document {path}"
     made = f"{_provenance(results.records)} Made by `{command}`."
-    parts = ["# Results", _HOW.replace("\n", " "), made]
+    told = {record.labels["experiment"] for record in results.records}
+    how = _HOW_TREES if told == {trees.NAME} else _HOW
+    parts = [_TITLE, how.replace("\n", " "), made]
     for section in _SECTIONS:
         parts += section(results, images)
     if SETS & {record.data["name"] for record in results.records}:

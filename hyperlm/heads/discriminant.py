@@ -195,10 +195,16 @@ def whitening(features: Tensor, targets: Tensor, cuts: Cuts) -> list[tuple[Tenso
 def _whitened(texts: Tensor, ends: Tensor, weights: Tensor, means: Tensor) -> tuple[Tensor, Tensor]:
     apart = texts - means[ends]
     spread = apart.T @ (weights[:, None] * apart) / weights.sum()
+    if not spread.isfinite().all():
+        raise DataError(
+            "the texts' features hold NaN or infinity. Look at the model they are from, and at "
+            "the precision it computes in."
+        )
     if not spread.diagonal().mean() > 0:
         raise DataError(
-            "the spread inside labels is nothing: no label has texts that differ from one another. "
-            "Start from the tree or at random, without whitening."
+            "no label has texts that differ from one another, so that nothing tells labels from "
+            "chance. Is the text column the right one? Otherwise start from names, the tree or at "
+            "random (--init names, tree or random)."
         )
     share = _shrinkage(apart, weights, spread)
     variances, axes = torch.linalg.eigh(spread)

@@ -91,11 +91,20 @@ def _load(run: str | Path, kind: Any) -> Any:
         model.tokenizer = AutoTokenizer.from_pretrained(
             run, config=model.config, local_files_only=cached
         )
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        first = str(error).strip().partition("\n")[0]
         raise ModelError(
-            f"{run}: the tokenizer beside the model cannot be loaded ({error}). Copy the tokenizer "
+            f"{run}: the tokenizer beside the model cannot be loaded ({first}). Copy the tokenizer "
             "files of the backbone into the folder."
         ) from error
+    # Without tokenizer.json the library makes an empty vocabulary and says nothing.
+    rows = getattr(model.get_input_embeddings(), "num_embeddings", 0)
+    if 2 * len(model.tokenizer) < rows:
+        raise ModelError(
+            f"{run}: the tokenizer beside the model knows {len(model.tokenizer)} tokens, the model "
+            f"{rows}: its vocabulary is missing (tokenizer.json or its like). Copy the tokenizer "
+            "files of the backbone into the folder."
+        )
     if model.tokenizer.pad_token is None:
         model.tokenizer.pad_token = model.tokenizer.eos_token
     return model

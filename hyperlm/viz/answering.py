@@ -58,6 +58,7 @@ def answerer(model: Classifier, layouts: Sequence[Layout]) -> Callable[[str], di
                     "probability": probability,
                 }
                 for node, path, probability in tops
+                if node >= 0
             ],
             "positions": {
                 plan.name: plan.place(one)[0].tolist() for plan in layouts if plan.place is not None

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from hyperlm import decoding
 from hyperlm.classifier import Classifier
+from hyperlm.classifier_text import TextClassifier
 from hyperlm.lm.batches import Collator, tokenise
 
 __all__ = ["Read", "read_texts"]
@@ -50,7 +51,13 @@ class Read:
 
 @torch.inference_mode()
 def read_texts(model: Classifier, texts: Sequence[str], *, k: int = 5) -> Read:
-    """Run ``texts`` through the model; answers as :meth:`Classifier.predict` gives them."""
+    """Run ``texts`` through the model; answers as :meth:`Classifier.predict` gives them.
+
+    A model that answers in words has no space where texts lie: its tangents have no columns, and
+    where fewer than ``k`` paths were found, what is missing is -1 with probability 0.
+    """
+    if isinstance(model, TextClassifier):
+        return _from_words(model, texts, k)
     head, levels = model.model.head, model.taxonomy.num_levels
     k = min(k, len(model.taxonomy.terminals))
     shapes = ((0, head.dim), (0,), (0, levels), (0, levels), (0,), (0, k), (0, k, levels), (0, k))
@@ -73,6 +80,36 @@ def read_texts(model: Classifier, texts: Sequence[str], *, k: int = 5) -> Read:
     for column in (1, 2, 5, 6):  # node numbers, which the empty starts made floats
         wide[column] = wide[column].astype(np.int64)
     return Read(*wide)
+
+
+def _from_words(model: TextClassifier, texts: Sequence[str], k: int) -> Read:
+    taxonomy = model.taxonomy
+    count, levels = len(texts), taxonomy.num_levels
+    found = Read(
+        tangents=np.zeros((count, 0)),
+        predicted=np.full(count, -1),
+        path_nodes=np.full((count, levels), -1),
+        marginals=np.zeros((count, levels)),
+        probability=np.zeros(count),
+        top_nodes=np.full((count, k), -1),
+        top_paths=np.full((count, k, levels), -1),
+        top_probabilities=np.zeros((count, k)),
+    )
+
+    def nodes(path: Sequence[str]) -> list[int]:
+        return [taxonomy.index(path[: depth + 1]) for depth in range(len(path))]
+
+    for row, answer in enumerate(model.stream(texts, top_k=k)):
+        path = nodes(answer.path)
+        found.path_nodes[row, : len(path)] = path
+        found.marginals[row, : len(path)] = answer.probabilities
+        found.predicted[row], found.probability[row] = path[-1], answer.probabilities[-1]
+        for place, other in enumerate(answer.top):
+            path = nodes(other.path)
+            found.top_paths[row, place, : len(path)] = path
+            found.top_nodes[row, place] = path[-1]
+            found.top_probabilities[row, place] = other.probability
+    return found
 
 
 def _forward(model: Classifier, texts: Sequence[str]) -> tuple[Tensor, Tensor]:

@@ -44,8 +44,9 @@ def load_causal(name: str) -> PreTrainedModel:
     except (OSError, ValueError, ImportError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise OptionError(
-            f"--backbone {name}: cannot be loaded as a causal decoder ({reason}). Give smollm2, a "
-            "folder written by save_pretrained, or a hub id this machine can reach."
+            f"--backbone {name}: cannot be loaded as a causal decoder ({reason}). Give a folder "
+            "written by save_pretrained, or a hub id this machine can reach; smollm2 needs the hub "
+            "once, or its package."
         ) from error
     model: PreTrainedModel = loaded[0]
     if loaded[1]["missing_keys"]:
