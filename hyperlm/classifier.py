@@ -116,8 +116,9 @@ class Classifier:
             self.taxonomy,
             loss=model.head.loss_kind,
         )
+        trained = trained_temperature(model.config)
         model.config.path_temperature = found
-        model.config.calibrated_on = {"data": None, "n": len(texts)}
+        model.config.calibrated_on = {"data": None, "n": len(texts), "trained": trained}
         return found
 
     @torch.inference_mode()
@@ -293,6 +294,12 @@ class Classifier:
 
 def _fields(answers: _Answers) -> tuple[Tensor, ...]:
     return answers.nodes, answers.path_nodes, answers.confidence, answers.consistent
+
+
+def trained_temperature(config: Any) -> float | None:
+    """The temperature that training fitted, through later fits; ``None`` where they lost it."""
+    later = config.calibrated_on
+    return float(config.path_temperature) if later is None else later.get("trained")
 
 
 def load(run: str | Path, *, device: str | None = None, batch_size: int = 64) -> Classifier:

@@ -97,14 +97,15 @@ class Cuts:
         return self._edge_keys[at] == keys
 
     def passes(self, nodes: Tensor, ends: Tensor) -> Tensor:
-        """Whether a path to ``ends`` ``(B,)`` has ``nodes`` ``(B, L)`` in its cuts; bool."""
+        """Whether ``nodes`` ``(B, L)`` lie on a path to ``ends`` ``(B,)``; bool.
+
+        In a tree each on its level. In a DAG, where paths may skip levels, on any.
+        """
         if self.taxonomy.is_tree:
             return self.member_at[ends] == nodes
-        level = torch.arange(self.num_levels, device=nodes.device)
-        here = self._position[level, nodes.clamp(0, self.num_nodes - 1)] >= 0
         keys = ends.unsqueeze(1) * self.num_nodes + nodes
-        above = (nodes == ends.unsqueeze(1)) | torch.isin(keys, self._closure_keys)
-        return here & above & (nodes < self.num_nodes)
+        above = torch.isin(keys, self._closure_keys) & (nodes < self.num_nodes)
+        return above | (nodes == ends.unsqueeze(1))
 
     # -- levels ----------------------------------------------------------------------------
 

@@ -234,10 +234,14 @@ def build_model(options: TrainingOptions, bundle: DataBundle, *, progress: bool 
 
 
 def _first_device() -> torch.device:
-    """Where this process trains: each of a launched group has a GPU of its own."""
+    """Where this process trains: each of a launched group has a GPU of its own.
+
+    Some launchers show every process its GPU alone, as number 0.
+    """
     if not torch.cuda.is_available():
         return torch.device("cpu")
-    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+    rank = max(0, int(os.environ.get("LOCAL_RANK", "0")))
+    return torch.device("cuda", rank % torch.cuda.device_count())
 
 
 def draw_labels(what: HierarchicalLM | Taxonomy, path: Path, *, title: str | None = None) -> None:
@@ -320,6 +324,7 @@ def _finish(
         split: classifier.evaluate(texts) if texts is not None else None
         for split, texts in (("val", bundle.val), ("test", bundle.test))
     }
+    folder.check_ours()  # training takes long, and what follows replaces files
     with filling(folder.path) as temporary:
         model.save_pretrained(temporary)
     write_json(folder.path / "metrics.json", metrics)
@@ -330,9 +335,7 @@ def _finish(
     # A decoder's labels are words: what can be drawn is their tree.
     drawn = bundle.taxonomy if isinstance(model, HierarchicalDecoder) else model
     draw_labels(drawn, folder.path / "labels.png", title=f"{data_name(bundle.source)}: labels")
-    record |= {"seconds": round(seconds, 1), "merge": merge}
-    write_json(folder.path / RECORD, record)
-    folder.release()
+    folder.release(record | {"seconds": round(seconds, 1), "merge": merge})
 
 
 def _metrics(folder: Path) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from hyperlm.data import LabelledTexts, load_data, read_labelled
+from hyperlm.data.bundle import NO_REPLY
 from hyperlm.errors import DataError, OutputError
 from hyperlm.options import TrainingOptions
 from hyperlm.runfolder import RECORD, read_record
@@ -41,10 +42,11 @@ def texts_of_run(
     Raises:
         DataError: It is not known what the run was trained on, or that is not here.
     """
+    columns = dict(columns or {})
     options, source = trained_on(run)
     # Options that say what the run knows change nothing: its table is still cut as it was.
-    columns = own_columns(columns or {}, options, source)
-    if data is not None and (columns or not is_file_of(data, source, "all")):
+    other = own_columns(columns, options, source) or not is_file_of(data or "", source, "all")
+    if data is not None and other:
         usual = source.get("columns")
         if is_file_of(data, source, "all") or is_file_of(data, source, "train"):
             note(f"{Path(data).name}: the run has learnt most or all of these texts.")
@@ -106,9 +108,10 @@ def texts_of_run(
 def own_columns(
     columns: Mapping[str, Any], options: TrainingOptions | None, source: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """The options about columns that differ from what a run has."""
+    """The options about columns that differ from what a run has, to tell its table by."""
     used = source.get("columns", {})
-    known: dict[str, Any] = {"text_column": used.get("text"), "reply_column": used.get("reply")}
+    reply = used.get("reply", NO_REPLY)
+    known: dict[str, Any] = {"text_column": used.get("text"), "reply_column": reply}
     if "labels" in used:
         known["label_columns"] = tuple(used["labels"])
     if options is not None:

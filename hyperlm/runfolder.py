@@ -122,19 +122,29 @@ class RunFolder:
         if replaces is not None and not self.path.exists():
             self.path.with_name(replaces).rename(self.path)
 
-    def release(self) -> None:
-        """Mark the run as finished; checkpoints and the run it replaces are no longer needed.
+    def check_ours(self) -> None:
+        """Refuse to go on in a folder that another run has taken since it was claimed.
 
         Raises:
-            OutputError: another run has taken the folder.
+            OutputError: that has happened.
         """
         if not self._is_ours():
             raise OutputError(
                 f"{self.shown}: another run was started with --overwrite in the same folder and "
-                "has taken it; what this one wrote is mixed into that. Give each run an --output "
-                "of its own."
+                "has taken it; this one ends without a result. Give each run an --output of its "
+                "own."
             )
-        record = read_record(self.path)
+
+    def release(self, record: dict[str, Any] | None = None) -> None:
+        """Mark the run as finished; checkpoints and the run it replaces are no longer needed.
+
+        Args:
+            record: to be kept, by default what is there.
+        Raises:
+            OutputError: another run has taken the folder.
+        """
+        self.check_ours()
+        record = read_record(self.path) if record is None else record
         write_json(self.path / RECORD, record | {"status": "finished", "replaces": None})
         self.sweep()
         replaces = record.get("replaces")

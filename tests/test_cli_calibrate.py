@@ -59,11 +59,22 @@ def test_info_tells_a_later_fit_from_that_of_training(
     command: Command, run: Path, demo_like: Path
 ) -> None:
     told = "of test.csv; the errors below are from before"
+    temperature = json.loads(command("info", run, "--json").stdout)["path_temperature"]
     assert told not in " ".join(command("info", run).stdout.split())
     assert command("calibrate", run, "--data", demo_like / "test.csv").exit_code == 0
     assert told in " ".join(command("info", run).stdout.split())
     fit = json.loads(command("info", run, "--json").stdout)["calibrated_on"]
+    assert fit.pop("trained") == pytest.approx(temperature)
     assert fit == {"data": "test.csv", "n": 32}
+    # A second fit keeps it, and there is a way back.
+    assert command("calibrate", run, "--data", demo_like / "val.csv").exit_code == 0
+    result = command("calibrate", run, "--reset", "--json")
+    assert json.loads(result.stdout) == {"temperature": pytest.approx(temperature)}
+    told = json.loads(command("info", run, "--json").stdout)
+    assert told["path_temperature"] == pytest.approx(temperature)
+    assert told["calibrated_on"] is None
+    for words in ([], ["--reset", "--data", demo_like / "val.csv"]):
+        assert "--reset alone" in command("calibrate", run, *words).stderr
 
 
 def test_what_is_no_run_folder_is_refused(command: Command, tmp_path: Path) -> None:
@@ -109,5 +120,5 @@ def test_a_handful_of_texts_is_said_to_tell_little(
     result = command("calibrate", run, "--data", tmp_path / "one.csv")
     assert "1 text can hardly tell" in result.stderr
     assert "Fitted to 1 text:" in result.stdout
-    assert "--split val" in result.stdout  # the way back
+    assert "--reset" in result.stdout  # the way back
     assert "hardly" not in command("calibrate", run, "--data", demo_like / "test.csv").stderr

@@ -77,6 +77,11 @@ def test_a_table_that_was_divided_is_divided_again(
     other = command("evaluate", tmp_path / "run", *data, "--label-columns", "l1,l2", "--json")
     assert json.loads(other.stdout)["n"] == 128
     assert "the run has learnt most or all of these texts" in other.stderr
+    # Of another table the same options are asked for, not guessed.
+    (tmp_path / "other.csv").write_text("text,l1,l2,topic\nowl0,animal,bird,owl\n")
+    result = command("evaluate", tmp_path / "run", "--data", tmp_path / "other.csv", *own)
+    assert result.exit_code == 1
+    assert "no column 'l3'" in result.stderr
     # Another table is another cut: nobody knows which of its texts the run has learnt from.
     lines = (demo_like / "train.csv").read_text().splitlines(keepends=True)
     table.write_text("".join(lines[:-3]))

@@ -55,6 +55,16 @@ def test_every_kind_of_table_and_both_ways_to_name_a_node(tmp_path):
         assert read_descriptions(tmp_path / name, TREE) == FOUND
 
 
+@pytest.mark.parametrize("names", ["Sport", "a > b"])
+def test_every_node_has_a_path_that_names_it(tmp_path, names):
+    """A top label that is a name elsewhere too, and names with the separator in them."""
+    tree = Taxonomy.from_paths([(names, "Golf"), ("Other", names), (names, names), ("Other", "x")])
+    paths = [" > ".join(tree.path(node)) for node in range(len(tree))]
+    (tmp_path / "d.csv").write_text(csv([(path, f"of {path}") for path in paths]))
+    wanted = {node: f"of {path}" for node, path in enumerate(paths)}
+    assert read_descriptions(tmp_path / "d.csv", tree) == wanted
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
@@ -158,6 +168,12 @@ def test_few_shot_compares_names_with_and_without(tiny_backbone, demo_like, desc
     told = {arm: "descriptions" in records[0].run.settings
             for (arm, _), records in few_shot.arms_of(results, data.name).items()}  # fmt: skip
     assert told == {arm: arm.endswith("described") for arm in arms}
+    # Better sentences: those of the last file stand in the report.
+    described.write_text(described.read_text().replace("quite", "rather"))
+    few_shot.run(data, results, descriptions=str(described), **settings)
+    assert {at: len(found) for at, found in few_shot.arms_of(results, data.name).items()} == {
+        (arm, 0 if "alone" in arm else 1): 1 if "alone" in arm else 2 for arm in arms
+    }
     text = report.write_report(results, tmp_path / "r.md") or (tmp_path / "r.md").read_text()
     assert "- poincare, described less poincare, P-F1:" in text
     assert "--set descriptions=FILE" in text

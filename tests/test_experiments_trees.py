@@ -203,7 +203,8 @@ def test_a_report_of_trees_alone_speaks_of_no_texts_and_replaces_no_other_file(t
     text = document.read_text()
     assert "frozen features" not in text.split("##")[0]
     assert "Student's t" in text
-    document.write_text("# My thesis\n")
-    with pytest.raises(HyperlmError, match="no report, and it is not replaced"):
-        report.write_report(results, document)
-    assert document.read_text() == "# My thesis\n"
+    for mine in ("# My thesis\n", "\nnotes\n", "# Results\n\nof mine\n"):
+        document.write_text(mine)
+        with pytest.raises(HyperlmError, match="no report, and it is not replaced"):
+            report.write_report(results, document)
+        assert document.read_text() == mine

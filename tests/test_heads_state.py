@@ -79,6 +79,13 @@ def test_compiled_training_needs_no_call_before_it(made):
     torch.testing.assert_close(out.loss, made(WIDTH, tree(), dim=4, dropout=0.0)(hidden, ends).loss)
 
 
+def test_a_head_pickled_before_its_tables_were_made_finds_them():
+    head = LinearHead(WIDTH, tree(), dim=4)
+    head._all_cuts = None
+    hidden, ends = batch(tree())
+    assert pickled(head)(hidden, ends).loss.isfinite()
+
+
 @pytest.mark.parametrize("made", [HyperbolicHead, LinearHead])
 def test_a_default_device_moves_neither_the_start_nor_the_tables(made):
     """Numbers are drawn on the CPU, so that equal seeds are equal heads on every device."""

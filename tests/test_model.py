@@ -355,3 +355,12 @@ def test_importing_the_package_is_light():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_rows_that_no_token_uses_do_not_keep_a_model_from_loading(tiny_backbone, tmp_path):
+    taxonomy = Taxonomy.from_paths([("a", "b"), ("a", "c")])
+    model = HierarchicalLM.from_backbone(str(tiny_backbone), taxonomy, head={"dim": 4})
+    model.backbone.resize_token_embeddings(5 * len(model.tokenizer))
+    model.config.backbone_config = model.backbone.config
+    model.save_pretrained(tmp_path)
+    assert len(load_model(tmp_path).tokenizer) == len(model.tokenizer)

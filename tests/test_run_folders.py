@@ -144,6 +144,24 @@ def test_of_two_runs_started_at_once_one_has_the_folder(tmp_path: Path) -> None:
     first.release()
 
 
+def test_a_run_whose_folder_was_taken_while_it_trained_replaces_nothing(
+    run_options: TrainingOptions, tmp_path: Path
+) -> None:
+    thief = RunFolder(tmp_path / "run")
+
+    def take(*_: Any) -> None:
+        thief.claim(record("thief"), overwrite=True)
+        (thief.path / "mine").touch()
+
+    with pytest.raises(OutputError, match="has taken it"):
+        train(run_options, tmp_path / "run", progress=False, on_start=take)
+    assert read_record(thief.path)["who"] == "thief"
+    assert (thief.path / "mine").exists()
+    assert not (thief.path / "model.safetensors").exists()
+    thief.release()
+    assert read_record(thief.path)["status"] == "finished"
+
+
 def test_a_run_that_lost_its_folder_leaves_it_alone(tmp_path: Path) -> None:
     first, second = (RunFolder(tmp_path / "run") for _ in range(2))
     first.claim(record("first"))

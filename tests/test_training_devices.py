@@ -9,6 +9,7 @@ from hyperlm import HyperbolicHead, Taxonomy
 from hyperlm.errors import HyperlmWarning
 from hyperlm.optim import build_optimizer
 from hyperlm.options import TrainingOptions
+from hyperlm.run import _first_device
 from hyperlm.training import HierarchicalTrainer
 from hyperlm.training_setup import training_arguments, use_one_gpu
 
@@ -46,3 +47,13 @@ def test_one_process_trains_on_one_gpu_and_says_how_to_use_all(tmp_path):
     with pytest.warns(HyperlmWarning, match="torchrun --nproc-per-node 4"):
         use_one_gpu(arguments)
     assert arguments.n_gpu == 1
+
+
+@pytest.mark.parametrize(
+    ("rank", "seen", "wanted"), [("1", 2, "cuda:1"), ("1", 1, "cuda:0"), ("-1", 2, "cuda:0")]
+)
+def test_a_process_embeds_on_the_gpu_it_trains_on(monkeypatch, rank, seen, wanted):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: seen)
+    monkeypatch.setenv("LOCAL_RANK", rank)
+    assert str(_first_device()) == wanted

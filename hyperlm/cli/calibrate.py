@@ -18,18 +18,21 @@ __all__ = ["calibrate"]
 def calibrate(
     run: Annotated[str, typer.Argument(help="Folder of a run.", metavar="RUN")],
     data: Annotated[
-        str,
+        str | None,
         typer.Option(
             help="Labelled texts that the model was not trained on, a few hundred at best: a file, "
             "folder, named set or hub id.",
             metavar="NAME|PATH",
         ),
-    ],
+    ] = None,
     split: Split = "val",
     text_column: TextColumn = None,
     label_columns: LabelColumns = None,
     path_separator: PathSeparator = None,
     batch_size: Annotated[int, typer.Option(help="Texts a forward pass.", min=1)] = 64,
+    reset: Annotated[
+        bool, typer.Option("--reset", help="Back to what training fitted, without any texts.")
+    ] = False,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
     debug: Debug = False,
 ) -> None:
@@ -56,6 +59,11 @@ def calibrate(
         )
     if not os.access(config.parent, os.W_OK):
         raise OutputError(f"{run}: nothing can be written in this folder, which keeps the fit.")
+    if (data is None) != reset:
+        raise OptionError("give --data with labelled texts to fit to, or --reset alone.")
+    if data is None:
+        _reset(config, as_json=json)
+        return
     columns = {
         "text_column": text_column,
         "label_columns": listed(label_columns),
@@ -93,6 +101,7 @@ def calibrate(
         "calibrated_on": {
             "data": Path(data).name + ("" if Path(data).is_file() else f", {split}"),
             "n": len(texts),
+            "trained": model.model.config.calibrated_on["trained"],
         },
     }
     write_json(config, loads(config.read_text("utf-8")) | fit)
@@ -110,4 +119,29 @@ def calibrate(
         f"calibration error on them {before[1]:.3f} to {after[1]:.3f}."
     )
     typer.echo(f"Kept in {config}; metrics.json and the model card say what training measured.")
-    typer.echo(f"Back to what training fitted: hyperlm calibrate {run} --data TABLE --split val")
+    typer.echo(f"Back to what training fitted: hyperlm calibrate {run} --reset")
+
+
+def _reset(config: Path, *, as_json: bool) -> None:
+    """Write the temperature of the training back."""
+    from json import loads
+
+    from hyperlm.cli.output import show_json
+    from hyperlm.runfolder import write_json
+
+    stored = loads(config.read_text("utf-8"))
+    later = stored.get("calibrated_on")
+    if later is not None and later.get("trained") is None:
+        raise OptionError(
+            f"{config}: the fit of an earlier version, which did not keep what training had "
+            "fitted. Give --data with the val texts instead."
+        )
+    if later is not None:
+        fit = {"path_temperature": later["trained"], "calibrated_on": None}
+        write_json(config, stored | fit)
+        stored |= fit
+    temperature = float(stored.get("path_temperature", 1.0))
+    if as_json:
+        show_json({"temperature": temperature})
+    else:
+        typer.echo(f"Temperature {temperature:.2f}, as training fitted it.")

@@ -10,7 +10,7 @@ from pathlib import Path
 from hyperlm.data.labels import label_name
 from hyperlm.data.table import file_table
 from hyperlm.errors import DataError, HyperlmWarning, TaxonomyError
-from hyperlm.taxonomy import Taxonomy
+from hyperlm.taxonomy import PATH_SEPARATOR, Taxonomy
 
 __all__ = ["read_descriptions"]
 
@@ -31,9 +31,11 @@ def read_descriptions(path: str | Path, taxonomy: Taxonomy) -> dict[int, str]:
     found: dict[int, str] = {}
     lines: dict[int, str] = {}
     unknown: list[str] = []
+    whole = {PATH_SEPARATOR.join(taxonomy.path(node)): node for node in range(len(taxonomy))}
     for place, label, description in _rows(Path(path)):
         try:
-            node = taxonomy.index(label)
+            # A whole path first: the path to a top node is a name that others may have.
+            node = whole[label] if label in whole else taxonomy.index(label)
         except TaxonomyError as error:
             if label in taxonomy.names:  # several have it
                 raise DataError(f"{place}: {error}") from error

@@ -148,7 +148,12 @@ def arms_of(results: ResultsFile, data: str) -> dict[tuple[str, int], list[Recor
         if record.data["name"] == data:
             at = record.labels["arm"], record.labels["shots"]
             found.setdefault(at, []).append(record)
-    return found
+    # Of several files of descriptions, what was run last.
+    return {at: [r for r in rs if _told(r) == _told(rs[-1])] for at, rs in found.items()}
+
+
+def _told(record: Record) -> Any:
+    return record.run.to_json()["settings"].get("descriptions")
 
 
 def _arm(

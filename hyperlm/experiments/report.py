@@ -43,6 +43,7 @@ _SECTIONS: tuple[Callable[[ResultsFile, Path], list[str]], ...] = (
     report_trees.section,
 )
 _TITLE = "# Results"
+_COMMAND = "hyperlm experiment report"
 _HOW = """Unless a section says otherwise, heads are trained on frozen features of the backbone,
 computed once; a run trains a head alone. Figures are on test unless it says val, after exact path
 decoding, in percent except tree distances; `±` is half the 95 % interval of the mean over seeds
@@ -95,13 +96,14 @@ def write_report(results: ResultsFile, path: Path) -> None:
 
 
 def _is_report(path: Path) -> bool:
-    with contextlib.suppress(OSError, UnicodeDecodeError), path.open(encoding="utf-8") as file:
-        return file.readline().rstrip() in (_TITLE, "")
+    with contextlib.suppress(OSError, UnicodeDecodeError):
+        text = path.read_text(encoding="utf-8")
+        return not text or (text.startswith(_TITLE) and f"Made by `{_COMMAND}" in text)
     return False
 
 
 def _document(results: ResultsFile, path: Path, images: Path) -> str:
-    command = f"hyperlm experiment report --output {results.path} --document {path}"
+    command = f"{_COMMAND} --output {results.path} --document {path}"
     made = f"{_provenance(results.records)} Made by `{command}`."
     told = {record.labels["experiment"] for record in results.records}
     how = _HOW_TREES if told == {trees.NAME} else _HOW

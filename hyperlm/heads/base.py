@@ -107,7 +107,7 @@ class HierarchicalHead(nn.Module):
         )
         # No buffers: index tables are remade from the taxonomy, never saved. Made here, because
         # torch.compile cannot trace numpy's part of it.
-        self._all_cuts = cuts_of(taxonomy)
+        self._all_cuts: Cuts | None = cuts_of(taxonomy)
         self.register_state_dict_post_hook(note_nodes)
         self.register_load_state_dict_pre_hook(check_nodes)
 
@@ -136,6 +136,8 @@ class HierarchicalHead(nn.Module):
 
     def cuts(self, device: torch.device) -> Cuts:
         """The levels of the taxonomy as index tensors on ``device``."""
+        if self._all_cuts is None:  # a head pickled by an earlier version
+            self._all_cuts = cuts_of(self.taxonomy)
         return self._all_cuts.to(device)
 
     def forward(

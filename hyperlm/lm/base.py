@@ -76,8 +76,9 @@ class BackboneModel(PreTrainedModel):
 
     def save_pretrained(self, save_directory: str | Path, **kwargs: Any) -> None:  # type: ignore[override]
         kwargs.setdefault("safe_serialization", True)
-        super().save_pretrained(save_directory, **kwargs)
         tokenizer = getattr(self, "tokenizer", None)
+        self.config.tokens = None if tokenizer is None else len(tokenizer)
+        super().save_pretrained(save_directory, **kwargs)
         if tokenizer is not None:
             tokenizer.save_pretrained(save_directory)
 

@@ -29,10 +29,12 @@ class HierarchicalLMConfig(PreTrainedConfig):
             :mod:`hyperlm.lm.joined`.
         level_names: names of the levels, for tables.
         max_length: longest text in tokens; longer ones are truncated.
+        tokens: known to the tokenizer that was saved beside the model.
         path_temperature: what divides the scores of paths before they become probabilities; 1 until
             :func:`~hyperlm.calibration.fit_temperature` has seen texts.
-        calibrated_on: ``{"data": ..., "n": ...}`` of a later fit, whose data only ``hyperlm
-            calibrate`` knows by name; ``None`` where it is that of training.
+        calibrated_on: ``{"data": ..., "n": ..., "trained": ...}`` of a later fit, whose data only
+            ``hyperlm calibrate`` knows by name, with the temperature that training had fitted;
+            ``None`` where it is that.
     """
 
     model_type = "hyperlm"
@@ -51,6 +53,7 @@ class HierarchicalLMConfig(PreTrainedConfig):
     joined: bool = False
     level_names: list[str] | None = None
     max_length: int = 128
+    tokens: int | None = None
     path_temperature: float = 1.0
     calibrated_on: dict | None = None
 

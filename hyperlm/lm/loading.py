@@ -97,13 +97,15 @@ def _load(run: str | Path, kind: Any) -> Any:
             f"{run}: the tokenizer beside the model cannot be loaded ({first}). Copy the tokenizer "
             "files of the backbone into the folder."
         ) from error
-    # Without tokenizer.json the library makes an empty vocabulary and says nothing.
+    # Without tokenizer.json the library makes an empty vocabulary and says nothing. Folders from
+    # before have no number; their models may have more rows than tokens, but not a hundred times.
     rows = getattr(model.get_input_embeddings(), "num_embeddings", 0)
-    if 2 * len(model.tokenizer) < rows:
+    wanted = model.config.tokens or rows // 100
+    if len(model.tokenizer) < wanted:
         raise ModelError(
-            f"{run}: the tokenizer beside the model knows {len(model.tokenizer)} tokens, the model "
-            f"{rows}: its vocabulary is missing (tokenizer.json or its like). Copy the tokenizer "
-            "files of the backbone into the folder."
+            f"{run}: the tokenizer beside the model knows {len(model.tokenizer)} tokens of "
+            f"{model.config.tokens or rows}: its vocabulary is missing (tokenizer.json or its "
+            "like). Copy the tokenizer files of the backbone into the folder."
         )
     if model.tokenizer.pad_token is None:
         model.tokenizer.pad_token = model.tokenizer.eos_token

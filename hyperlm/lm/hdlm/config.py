@@ -24,6 +24,7 @@ class HierarchicalDecoderConfig(PreTrainedConfig):
         weights: of the levels' losses; ``None`` learns them.
         level_names: names of the levels, for tables.
         max_length: longest text in tokens; longer ones lose their beginning.
+        tokens: known to the tokenizer that was saved beside the model.
         max_text_tokens: most tokens generated on a level of free text.
         cue: what stands between the text and the answer.
     """
@@ -44,6 +45,7 @@ class HierarchicalDecoderConfig(PreTrainedConfig):
     weights: list[float] | None = None
     level_names: list[str] | None = None
     max_length: int = 128
+    tokens: int | None = None
     max_text_tokens: int = 64
     cue: str = "\nLabels:"
 
