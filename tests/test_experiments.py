@@ -327,9 +327,12 @@ def test_wrong_words_are_explained(tmp_path):
 
 def test_a_start_from_texts_may_be_left_as_it_is(data, tmp_path, monkeypatch):
     """It is one of the tries, and where val prefers it, it is what is measured."""
-    monkeypatch.setattr(arms, "NEAR_RATES", ((10.0,), (10.0,)))  # ruins whatever it starts from
+    # Ruin whatever they start from.
+    monkeypatch.setattr(arms, "NEAR_RATES", ((10.0,), (10.0,)))
+    monkeypatch.setattr(arms, "HEAD_RATES", (30.0,))
+    monkeypatch.setattr(arms, "NODE_RATES", {"points": (30.0,)})
     arm = HeadRun(init="texts", temperature=20.0, dim=8, epochs=2)
-    assert [run.epochs for run in arms.grid(arm)] == [0, 2]
+    assert [run.epochs for run in arms.grid(arm)] == [0, 2, 2]
     assert all(run.epochs for run in arms.grid(replace(arm, init="random")))
     results = ResultsFile(tmp_path / "results.jsonl")
     labels = {"experiment": "starts", "arm": "texts", "share": 1.0}
@@ -341,6 +344,11 @@ def test_a_start_from_texts_may_be_left_as_it_is(data, tmp_path, monkeypatch):
     text = (tmp_path / "results.md").read_text(encoding="utf-8")
     assert "| texts (untrained) |" in text
     assert "not all compared with" not in text  # nothing is beside a head that stays as it is
+    # Earlier versions tried low rates alone: where that is all, the report says so.
+    monkeypatch.setattr(arms, "HEAD_RATES", (30.0, 90.0))
+    assert not any(arms.enclosed(r.head, results.of(stage="tune")) for r in measured)
+    report.write_report(results, tmp_path / "results.md")
+    assert "not all compared with" in (tmp_path / "results.md").read_text(encoding="utf-8")
 
 
 def test_the_report_tells_how_many_seeds_stayed_untrained(tmp_path):

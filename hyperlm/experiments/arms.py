@@ -4,7 +4,7 @@ An arm changes one thing, the geometry or the start, and has learning rates of i
 tunes for itself: it is trained at a grid of rates, and the best path accuracy on val wins, once it
 has been compared with every pair of rates beside it. So the spread over seeds is that of the whole
 procedure, tuning included, on the same training and val texts. A head that starts from texts
-begins at smaller rates, and may also stay as it is.
+tries smaller rates too, and may also stay as it is.
 """
 
 import itertools
@@ -66,11 +66,15 @@ def named(arms: Sequence[str] | None, known: Iterable[str]) -> list[str]:
 
 
 def grid(arm: HeadRun) -> list[HeadRun]:
-    """What the tuning of an arm begins with, all with the seed that it has."""
-    near = arm.init == "texts"
-    heads, nodes = NEAR_RATES if near else (HEAD_RATES, NODE_RATES[arm.head])
-    rates = [replace(arm, head_lr=head, node_lr=node) for head in heads for node in nodes]
-    return [replace(rates[0], epochs=0), *rates] if near else rates
+    """What the tuning of an arm begins with, all with the seed that it has.
+
+    A start that answers already may stay as it is, be kept by low rates, or be left behind by the
+    rates of all others: in few dimensions, or with many texts, it is not worth keeping.
+    """
+    usual = itertools.product(HEAD_RATES, NODE_RATES[arm.head])
+    near = itertools.product(*NEAR_RATES) if arm.init == "texts" else ()
+    rates = [replace(arm, head_lr=head, node_lr=node) for head, node in (*near, *usual)]
+    return [replace(rates[0], epochs=0), *rates] if arm.init == "texts" else rates
 
 
 def beside(run: HeadRun, tried: Collection[HeadRun]) -> list[HeadRun]:
@@ -88,12 +92,22 @@ def beside(run: HeadRun, tried: Collection[HeadRun]) -> list[HeadRun]:
 def enclosed(run: HeadRun, tried: Iterable[Record]) -> bool:
     """Whether its seed has tried everything beside a run's rates, and they are at no end.
 
+    From texts also all that tuning begins with: earlier versions began with low rates alone.
+
     Args:
         tried: tuning runs of the arm, of any seed.
     """
     ends = {LADDER[0], LADDER[-1]}
     at_end = bool(run.epochs) and bool(ends & {run.head_lr, run.node_lr})
-    return not at_end and not beside(run, {record.head for record in tried})
+    heads = {record.head for record in tried}
+    return not at_end and not beside(run, heads) and (run.init != "texts" or _begun(run, heads))
+
+
+def _begun(run: HeadRun, heads: Iterable[HeadRun]) -> bool:
+    """Whether the usual rates have been tried for a run, be it one that stayed untrained."""
+    at: dict[str, Any] = {"head_lr": run.head_lr, "node_lr": run.node_lr, "epochs": run.epochs}
+    rates = {(head.head_lr, head.node_lr) for head in heads if replace(head, **at) == run}
+    return rates >= set(itertools.product(HEAD_RATES, NODE_RATES[run.head]))
 
 
 def tuned(

@@ -105,7 +105,7 @@ def _is_report(path: Path) -> bool:
 def _document(results: ResultsFile, path: Path, images: Path) -> str:
     command = f"{_COMMAND} --output {results.path} --document {path}"
     made = f"{_provenance(results.records)} Made by `{command}`."
-    told = {record.labels["experiment"] for record in results.records}
+    told = {record.labels.get("experiment") for record in results.records}
     how = _HOW_TREES if told == {trees.NAME} else _HOW
     parts = [_TITLE, how.replace("\n", " "), made]
     for section in _SECTIONS:
