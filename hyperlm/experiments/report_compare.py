@@ -20,7 +20,13 @@ from hyperlm.experiments.markdown import (
 from hyperlm.experiments.quantities import Quantity, interval, known, seeds_of
 from hyperlm.experiments.results import Record, ResultsFile
 from hyperlm.experiments.sources import arguments
-from hyperlm.experiments.statistics import BETTER, BETTER_HERE, NO_DIFFERENCE, Difference
+from hyperlm.experiments.statistics import (
+    BETTER,
+    BETTER_HERE,
+    NO_DIFFERENCE,
+    NO_VERDICT,
+    Difference,
+)
 from hyperlm.experiments.trials import Trial
 from hyperlm.viz.curves import Panel, curves_figure
 from hyperlm.viz.intervals import Lines, intervals_figure
@@ -193,6 +199,9 @@ def differences(
 def _sentences(
     found: dict[str, list[tuple[int, Difference, str]]], kinds: Sequence[Quantity], pair: str
 ) -> list[str]:
+    answers = [words for of_kind in found.values() for _, _, words in of_kind]
+    if answers and all(words.startswith(NO_VERDICT) for words in answers):
+        return [f"{'; '.join(dict.fromkeys(answers))}.".capitalize()]  # the table has the figures
     lines = []
     for kind in kinds:
         told = [answer for answer in found[kind.name] if answer[2] != NO_DIFFERENCE]
