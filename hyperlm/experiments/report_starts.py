@@ -62,8 +62,12 @@ def section(results: ResultsFile, images: Path) -> list[str]:
         # Starts that training did not improve on are one figure each, which the table has.
         if any(record.head.epochs for record in of_data if record.labels["stage"] == "measure"):
             image = picture(images, NAME, name)
+            same = _comparable(panels)
             drawn = intervals_figure(
-                panels, x_label="whole paths, percent", same_scale=True, notes=[BARS]
+                panels,
+                x_label="whole paths, percent",
+                same_scale=same,
+                notes=[BARS] if same else [BARS, "Each panel has its own scale."],
             )
             save_picture(drawn, image)
             parts.append(figure(image, f"Accuracy by start on {name}, with 95 % intervals"))
@@ -83,6 +87,13 @@ def section(results: ResultsFile, images: Path) -> list[str]:
             "every seed."
         )
     return head + parts
+
+
+def _comparable(panels: Mapping[str, Lines]) -> bool:
+    """Whether one scale shows all panels: not where few dimensions lie far below many."""
+    middles = [[middle for middle, _, _ in lines.values()] for lines in panels.values()]
+    within = max(max(panel) - min(panel) for panel in middles)
+    return max(map(max, middles)) - min(map(min, middles)) <= 3 * within
 
 
 def _open_rates(
