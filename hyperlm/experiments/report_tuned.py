@@ -41,7 +41,7 @@ def section(results: ResultsFile, images: Path) -> list[str]:
             "Differences; bold where a verdict is given:",
             verdicts(arms, kinds),
         ]
-        # A single arm is compared with nothing, and of single runs a picture shows chance, enlarged.
+        # A single arm is compared with nothing; of single runs a picture enlarges chance.
         if len(arms) > 1 and any(len(records) > 1 for records in arms.values()):
             parts.append(_figure(arms, kinds, picture(images, "whole-models", name)))
     if not parts:
