@@ -16,7 +16,7 @@ from viz_trees import assert_no_overlap, random_tree
 
 import hyperlm.viz
 from hyperlm.data import load_data
-from hyperlm.errors import OffManifoldError, OptionError, OutputError
+from hyperlm.errors import HyperlmWarning, OffManifoldError, OptionError, OutputError
 from hyperlm.manifolds import sarkar
 from hyperlm.taxonomy import Taxonomy
 from hyperlm.viz import (
@@ -100,6 +100,17 @@ def test_shorten():
     assert shorten("a\x00b\n\tc\u202e", 10) == "ab c"
     assert shorten("\U0010ffff", 5) == "\u25a1"
     assert len(shorten("x" * 10**6, 20)) == 20
+
+
+def test_boxes_are_told_by_the_figure_s_writer(tmp_path):
+    # A noncharacter: no font may ever have it.
+    taxonomy = Taxonomy.from_paths([("a", "b\U0010ffff"), ("a", "c")])
+    fig = label_tree_figure(taxonomy)
+    assert "b\u25a1" in names_of(fig)
+    path = tmp_path / "tree.png"
+    with pytest.warns(HyperlmWarning, match=r"tree\.png: boxes .*\U0010ffff Install a font"):
+        save_figure(fig, path)
+    save_figure(label_tree_figure(Taxonomy.from_paths([("a", "b")])), path)  # and of others nothing
 
 
 def test_max_labels_keeps_the_most_important(demo):

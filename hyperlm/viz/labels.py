@@ -9,49 +9,28 @@ can draw.
 import math
 import unicodedata
 from dataclasses import dataclass
-from functools import cache
 
 import numpy as np
-from matplotlib import font_manager
 from matplotlib.backends.backend_agg import RendererAgg
 from matplotlib.font_manager import FontProperties
 from numpy.typing import NDArray
 
+from hyperlm.viz.fonts import BOX, drawable, font_families
+
 __all__ = ["Label", "Placer", "Ruler", "clean_name", "shorten"]
-
-# matplotlib ships the first; the others are used where they are installed and a name needs them.
-_FONTS = (
-    "DejaVu Sans", "Noto Sans CJK SC", "Noto Sans CJK JP", "Source Han Sans SC",
-    "WenQuanYi Zen Hei", "Microsoft YaHei", "PingFang SC", "Hiragino Sans", "Noto Sans Devanagari",
-    "Noto Sans Thai", "Noto Sans", "Noto Sans Symbols2", "Arial Unicode MS",
-)  # fmt: skip
-_MISSING = "\u25a1"
-
-
-@cache
-def font_families() -> tuple[str, ...]:
-    """Those of our fonts that are installed."""
-    known = set(font_manager.get_font_names())
-    return tuple(f for f in _FONTS if f in known) or ("DejaVu Sans",)
-
-
-@cache
-def _drawable(character: str) -> bool:
-    fonts = (font_manager.findfont(FontProperties(family=[f])) for f in font_families())
-    return any(font_manager.get_font(f).get_char_index(ord(character)) for f in fonts)
 
 
 def clean_name(name: str) -> str:
     """``name`` on one line, without control characters, a box for what no font can draw."""
     kept = (c for c in name if c.isspace() or unicodedata.category(c) not in ("Cc", "Cf"))
-    drawn = "".join(" " if c.isspace() else c if _drawable(c) else _MISSING for c in kept)
-    return " ".join(drawn.split()) or _MISSING
+    drawn = "".join(" " if c.isspace() else c if drawable(c) else BOX for c in kept)
+    return " ".join(drawn.split()) or BOX
 
 
 def shorten(name: str, limit: int) -> str:
     """``name`` cleaned, and ended by an ellipsis where it is longer than ``limit`` characters."""
     # A name of a million characters must not be checked glyph by glyph.
-    text = clean_name(name[: 4 * limit + 8])
+    text = clean_name(name[: 4 * limit + 8]) if name else ""
     return text if len(text) <= limit else text[: limit - 1].rstrip(" ,;:-_") + "\u2026"
 
 

@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from hyperlm.errors import OptionError, OutputError
+from hyperlm.viz.fonts import warn_of_boxes
 
 __all__ = ["FIGURE_ENDINGS", "save_figure"]
 
@@ -75,6 +76,7 @@ def save_figure(fig: Figure, path: str | os.PathLike[str], *, colors: int | None
         if temporary is not None:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(temporary)
+    warn_of_boxes(fig, path)
     return path
 
 

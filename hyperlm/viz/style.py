@@ -16,7 +16,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-from hyperlm.viz.labels import font_families, shorten
+from hyperlm.viz.fonts import font_families
+from hyperlm.viz.labels import shorten
 from hyperlm.viz.palette import Theme, theme
 
 __all__ = ["caption", "heading", "in_style", "name_ticks", "new_figure", "panel", "style"]
