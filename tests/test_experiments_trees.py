@@ -145,18 +145,13 @@ def test_wrong_words_and_broken_trees_are_explained(tmp_path):
         trees.read(str(broken))
 
 
-def test_a_table_of_texts_is_told_from_an_edge_list(tmp_path):
-    for number, (header, row, is_tree) in enumerate(
-        (
-            ("child,parent", "a,b", True),
-            ('"Parent";"Child"', "b;a", True),
-            ("text,parent_category,child_category", "x,a,b", False),
-            ("text,parent,child", "x,a,b", False),
-        )
-    ):
-        table = tmp_path / f"{number}.csv"
-        table.write_text(f"{header}\n{row}\n")
-        assert trees._holds_tree(table) is is_tree, header
+def test_a_table_of_labels_alone_will_do(tmp_path):
+    table = tmp_path / "labels.csv"
+    table.write_text("kind,sort,id\na,b,1\na,c,2\n")
+    assert len(trees.read(str(table)).taxonomy) == 5
+    found = trees.read(str(table), columns={"label_columns": ("kind", "sort")})
+    assert found.taxonomy == Taxonomy.from_paths([("a", "b"), ("a", "c")])
+    assert (found.name, found.files) == ("labels.csv", {})
 
 
 def test_a_start_that_begins_elsewhere_is_found(tmp_path, monkeypatch):

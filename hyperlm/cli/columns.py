@@ -1,10 +1,10 @@
 """Options that name the columns of a table."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-__all__ = ["LabelColumns", "PathSeparator", "Split", "TextColumn", "listed"]
+__all__ = ["LabelColumns", "PathSeparator", "Split", "TextColumn", "given", "listed"]
 
 Split = Annotated[
     str, typer.Option(help="Of a data set with splits; a single file is taken whole.")
@@ -23,3 +23,15 @@ def listed(columns: str | None) -> tuple[str, ...] | None:
     if columns is None:
         return None
     return tuple(name.strip() for name in columns.split(",") if name.strip())
+
+
+def given(
+    text_column: str | None, label_columns: str | None, path_separator: str | None
+) -> dict[str, Any]:
+    """Arguments for what reads a table: those that were given."""
+    columns = {
+        "text_column": text_column,
+        "label_columns": listed(label_columns),
+        "path_separator": path_separator,
+    }
+    return {name: value for name, value in columns.items() if value is not None}

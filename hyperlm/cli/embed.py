@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from hyperlm.cli.columns import LabelColumns, PathSeparator, TextColumn, given
 from hyperlm.cli.errors import Debug
 from hyperlm.errors import DataError, OutputError
 
@@ -28,7 +29,10 @@ def _option(panel: str, help: str, *names: str, metavar: str | None = None) -> A
 def embed(
     taxonomy: Annotated[
         Path,
-        typer.Argument(help="Taxonomy file: .json, .csv, .tsv, .yaml, .taxonomy, each also .gz."),
+        typer.Argument(
+            help="Taxonomy file: .json, .csv, .tsv, .yaml, .taxonomy, each also .gz; or a table of "
+            "label paths, with texts or without; or a data set, as for train."
+        ),
     ],
     output: Annotated[
         Path, _option("Output", "File for the points.", "--output", "-o", metavar="FILE")
@@ -69,6 +73,9 @@ def embed(
     ] = 0,
     temperature: Annotated[float, _option("Training", "Factor on distances in the softmax.")] = 2.0,
     seed: Annotated[int, _option("Training", "Of everything drawn.")] = 0,
+    text_column: TextColumn = None,
+    label_columns: LabelColumns = None,
+    path_separator: PathSeparator = None,
     ranked: Annotated[
         int, _option("Output", "Nodes to rank for the results, sampled; 0 for all.")
     ] = 2000,
@@ -86,9 +93,9 @@ def embed(
 
     import time
 
+    from hyperlm.data import read_tree
     from hyperlm.embedding import EmbeddingOptions, save_points
     from hyperlm.errors import OptionError
-    from hyperlm.taxonomy import Taxonomy
 
     if ranked < 0:
         raise OptionError(f"--ranked {ranked}: give a number of nodes, or 0 for all.")
@@ -107,7 +114,7 @@ def embed(
         temperature=temperature,
         seed=seed,
     )
-    tree = Taxonomy.read(taxonomy)
+    tree = read_tree(taxonomy, **given(text_column, label_columns, path_separator)).taxonomy
     begun = time.perf_counter()
     points = _train(tree, options, checkpoint, resume=resume)
     seconds = time.perf_counter() - begun

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from hyperlm.cli.columns import LabelColumns, PathSeparator, TextColumn, given
 from hyperlm.cli.errors import Debug, say
 from hyperlm.cli.output import show_json
 from hyperlm.errors import OptionError, OutputError
@@ -55,8 +56,9 @@ def visualize(
     run: Annotated[
         str,
         typer.Argument(
-            help="Folder of a run, a hub id, a taxonomy file (.json, .yaml, .csv, ...), an "
-            "embedding (.safetensors), or for --figure sweep a table of scores (.csv, .json).",
+            help="Folder of a run, a hub id, a taxonomy file (.json, .yaml, .csv, ...), a table of "
+            "labels, with texts or without, a data set, an embedding (.safetensors), or for "
+            "--figure sweep a table of scores (.csv, .json).",
             metavar="RUN",
         ),
     ],
@@ -130,6 +132,9 @@ def visualize(
     limit: Annotated[
         int, typer.Option(help="Most texts to read.", min=0, rich_help_panel="Texts")
     ] = 20_000,
+    text_column: TextColumn = None,
+    label_columns: LabelColumns = None,
+    path_separator: PathSeparator = None,
     as_json: Annotated[
         bool,
         typer.Option(
@@ -143,7 +148,7 @@ def visualize(
     page = target.suffix.lower() in _PAGES
     if page and figure is FigureName.sweep:
         raise OptionError(f"{target}: a layer sweep is a figure, {', '.join(_FIGURES)}.")
-    given = {
+    said = {
         "--figure": figure is not FigureName.tree,
         "--cones": cones,
         "--texts": texts,
@@ -153,13 +158,14 @@ def visualize(
         "--theme": theme is not ThemeName.light,
         "--title": title is not None,
     }
-    _refuse_unused([name for name, said in given.items() if said], figure, page=page)
+    _refuse_unused([name for name, is_said in said.items() if is_said], figure, page=page)
     if figure is FigureName.sweep:
         done: dict[str, Any] = {"output": str(target), "figure": "sweep"}
         _write(_sweep(Path(run), title, theme), target)
     else:
         needs = page or texts or confusion or figure in _OF_TEXTS
-        source = _read(run, data, split, limit if needs else 0)
+        columns = given(text_column, label_columns, path_separator)
+        source = _read(run, data, split, limit if needs else 0, columns)
         if page:
             how = projection.value if projection is not None else None
             done = {"output": str(target), "figure": "page"}
@@ -234,15 +240,17 @@ def _target(run: str, output: Path | None, figure: FigureName) -> Path:
     return output
 
 
-def _read(run: str, data: str | None, split: str, limit: int) -> "RunData":
+def _read(run: str, data: str | None, split: str, limit: int, columns: dict[str, Any]) -> "RunData":
     from hyperlm.progress import quiet_libraries
-    from hyperlm.viz import read_source
+    from hyperlm.viz import holds_labels_only, read_source
 
-    if not Path(run).is_file():
+    if not holds_labels_only(run):
         quiet_libraries()
     elif data is not None:
-        limit = 1  # read_source says why a file has no texts
-    return read_source(run, data=data if limit else None, split=split, limit=limit, say=say)
+        limit = 1  # read_source says why there are no texts
+    return read_source(
+        run, data=data if limit else None, split=split, limit=limit, say=say, columns=columns
+    )
 
 
 def _layout(

@@ -6,6 +6,7 @@ from hyperlm.data.labels import LabelledTexts, choose_text_column, text_of
 from hyperlm.data.named import NAMED_SETS
 from hyperlm.data.splits import SPLITS, stratified_split
 from hyperlm.data.table import FORMATS, read_columns, read_rows
+from hyperlm.data.tree import LabelTree, read_tree
 from hyperlm.data.writing import write_rows
 
 __all__ = [
@@ -13,6 +14,7 @@ __all__ = [
     "NAMED_SETS",
     "SPLITS",
     "DataBundle",
+    "LabelTree",
     "LabelledTexts",
     "check_trainable",
     "choose_text_column",
@@ -21,6 +23,7 @@ __all__ = [
     "read_columns",
     "read_labelled",
     "read_rows",
+    "read_tree",
     "stratified_split",
     "text_of",
     "write_rows",

@@ -21,6 +21,7 @@ __all__ = [
     "LabelledTexts",
     "choose_columns",
     "choose_text_column",
+    "no_column",
     "read_labels",
     "text_of",
 ]
@@ -109,7 +110,8 @@ class Columns:
     reply: str | None = None
 
 
-def _missing(wanted: str, columns: Sequence[str], table: str, option: str) -> DataError:
+def no_column(wanted: str, columns: Sequence[str], table: str, option: str) -> DataError:
+    """What to raise where ``wanted`` is none of ``columns``; ``option`` would name another."""
     lowered = {name.lower(): name for name in columns}
     near = difflib.get_close_matches(wanted.lower(), lowered, 1, cutoff=0.5)
     hint = f"Did you mean {lowered[near[0]]!r}? " if near else ""
@@ -137,7 +139,7 @@ def choose_text_column(
             return found[0]
     elif text_column in columns:
         return text_column
-    raise _missing(text_column or "text", columns, table, "--text-column")
+    raise no_column(text_column or "text", columns, table, "--text-column")
 
 
 def choose_columns(
@@ -161,7 +163,7 @@ def choose_columns(
     names = list(row)
     text = choose_text_column(names, text_column, table=table)
     if reply_column is not None and reply_column not in names:
-        raise _missing(reply_column, names, table, "--reply-column")
+        raise no_column(reply_column, names, table, "--reply-column")
     if reply_column == text:
         raise OptionError(f"--reply-column {text}: this column holds the texts. Name another.")
     if label_columns is None:
@@ -182,7 +184,7 @@ def choose_columns(
         labels = [label_columns] if isinstance(label_columns, str) else list(label_columns)
         for name in labels:
             if name not in names:
-                raise _missing(name, names, table, "--label-columns")
+                raise no_column(name, names, table, "--label-columns")
         if not labels or len(set(labels)) < len(labels) or {text, reply_column} & set(labels):
             raise OptionError(
                 f"label columns {labels} with text column {text!r}: give at least one label "
@@ -278,7 +280,7 @@ def read_labels(table: Table, columns: Columns, *, require_labels: bool = True) 
             for name in (columns.text, *columns.labels, *filter(None, [columns.reply])):
                 if name not in row:
                     option = options.get(name, "--label-columns")
-                    raise _missing(name, list(row), table.name, option)
+                    raise no_column(name, list(row), table.name, option)
         texts.append(text_of(row, columns.text, place=place))
         found = _paths_of(row, columns, place)
         if require_labels and not found:

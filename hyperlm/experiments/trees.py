@@ -6,10 +6,8 @@ It tries a grid, then what is beside the best, until the best has been compared 
 Command: ``hyperlm experiment trees``.
 """
 
-import gzip
 import itertools
 import math
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +15,7 @@ from typing import Any
 
 from tqdm.auto import tqdm
 
+from hyperlm.data.tree import holds_labels_alone, holds_taxonomy, read_tree
 from hyperlm.embedding import EmbeddingOptions, embed, reconstruction
 from hyperlm.errors import OffManifoldError, OptionError
 from hyperlm.experiments.arms import LADDER, named
@@ -71,7 +70,7 @@ def read(
     columns: Mapping[str, Any] | None = None,
     progress: bool = False,
 ) -> Tree:
-    """The taxonomy of a data set, or a file that ``Taxonomy.read`` takes.
+    """The taxonomy of a data set, of a file that ``Taxonomy.read`` takes, or of labels alone.
 
     Raises:
         OptionError: a backbone or a length, for nothing is read.
@@ -80,26 +79,19 @@ def read(
     if (backbone, max_length) != ("minilm", 128):
         raise OptionError(f"{NAME} read no texts: leave out --backbone and --max-length.")
     path = Path(source)
-    if path.is_file() and not columns and _holds_tree(path):
-        return Tree(path.name, Taxonomy.read(path), {})
+    given = columns or {}
+    if path.is_file() and _no_texts(path, given):
+        return Tree(path.name, read_tree(path, **given).taxonomy, {})
     from hyperlm.experiments.features import FrozenData
 
     data = FrozenData(source, columns=columns)
     return Tree(data.name, data.taxonomy, data.describe()["files"])
 
 
-def _holds_tree(path: Path) -> bool:
-    """Whether a file is a taxonomy, and no table of texts."""
-    name = path.name.lower().removesuffix(".gz")
-    if not name.endswith((".csv", ".tsv")):
-        return name.endswith((".json", ".yaml", ".yml", ".taxonomy"))
-    try:
-        with (gzip.open if path.suffix == ".gz" else open)(path, "rb") as file:
-            header = file.readline().decode("utf-8-sig", "replace").lower()
-    except (OSError, EOFError):
-        return True  # which says what is wrong with it
-    columns = {cell.strip(' "') for cell in re.split("[,;\\t]", header.strip())}
-    return {"child", "parent"} <= columns and "text" not in columns
+def _no_texts(path: Path, columns: Mapping[str, Any]) -> bool:
+    if {"text_column", "taxonomy"} & columns.keys():
+        return False
+    return ("label_columns" not in columns and holds_taxonomy(path)) or holds_labels_alone(path)
 
 
 def run(

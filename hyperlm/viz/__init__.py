@@ -15,7 +15,14 @@ from hyperlm.viz.norms import norms_figure
 from hyperlm.viz.project import PROJECTIONS, applicable, default_projection, project
 from hyperlm.viz.quality import Quality, picture_quality
 from hyperlm.viz.reliability import reliability_figure
-from hyperlm.viz.rundata import RunData, TextData, collect_run, read_source, taxonomy_data
+from hyperlm.viz.rundata import (
+    RunData,
+    TextData,
+    collect_run,
+    holds_labels_only,
+    read_source,
+    taxonomy_data,
+)
 from hyperlm.viz.save import save_figure
 from hyperlm.viz.style import style
 from hyperlm.viz.sweep import layer_sweep_figure, read_sweep
@@ -36,6 +43,7 @@ __all__ = [
     "default_projection",
     "distances_figure",
     "draw_figure",
+    "holds_labels_only",
     "intervals_figure",
     "label_tree_figure",
     "layer_sweep_figure",

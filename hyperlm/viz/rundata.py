@@ -1,14 +1,15 @@
 """Everything a picture or a page shows of a run, as plain arrays: no model, no torch.
 
-In: a run folder or hub id, a taxonomy file, or an embedding file. Out: a :class:`RunData`. Points
-are tangent vectors at the origin of the run's own space in Riemannian length; curvature is ``-c``.
+In: a run folder or hub id, a taxonomy, labels, or an embedding file. Out: a :class:`RunData`.
+Points are tangent vectors at the origin of the run's own space in Riemannian length; curvature is
+``-c``.
 """
 
 import contextlib
 import json
 import math
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hyperlm.data import NAMED_SETS, read_tree
+from hyperlm.data.splits import find_split_files
 from hyperlm.errors import DataError, ModelError, OffManifoldError, OptionError, OutputError
 from hyperlm.run_texts import texts_of_run
 from hyperlm.taxonomy import Taxonomy
@@ -25,7 +28,15 @@ if TYPE_CHECKING:
     from hyperlm.classifier import Classifier
     from hyperlm.data import LabelledTexts
 
-__all__ = ["RunData", "TextData", "collect_model", "collect_run", "read_source", "taxonomy_data"]
+__all__ = [
+    "RunData",
+    "TextData",
+    "collect_model",
+    "collect_run",
+    "holds_labels_only",
+    "read_source",
+    "taxonomy_data",
+]
 
 TOP = 5  # most probable paths kept of every text
 _GEOMETRIES = ("poincare", "lorentz", "euclidean", "none")
@@ -143,21 +154,26 @@ def read_source(
     split: str = "val",
     limit: int = 20_000,
     say: Callable[[str], None] | None = None,
+    columns: Mapping[str, Any] | None = None,
 ) -> RunData:
-    """A taxonomy file, an embedding file (``.safetensors``), a run folder or a hub id.
+    """A run folder or hub id, an embedding file (``.safetensors``), or anything with a label tree.
 
     Args:
-        path: Which of them it is, is told by what is there: a file, or else a run.
-        data, split, limit, say: See :func:`collect_run`; files have no texts.
+        path: Which of them it is, is told by what is there. Of a data set the labels are shown.
+        data, split, limit, say: See :func:`collect_run`; of others than runs there are no texts.
+        columns: See :func:`~hyperlm.data.read_tree`.
     Raises:
         ModelError, TaxonomyError, DataError: What is there cannot be used; the message says why.
     """
     source = Path(path)
-    if not source.is_file():
+    if not holds_labels_only(path):
+        if columns:
+            options = ", ".join(f"--{name.replace('_', '-')}" for name in columns)
+            raise OptionError(f"{options}: of a table of labels, and {path} is none.")
         return collect_run(path, data=data, split=split, limit=limit, say=say)
     if data is not None:
         raise OptionError(
-            f"{source}: texts need a model to read them, and this is a file. Leave out --data, or "
+            f"{source}: texts need a model to read them, and this is none. Leave out --data, or "
             "give the folder of a run."
         )
     stem = Path(source.name.removesuffix(".gz")).stem
@@ -167,14 +183,27 @@ def read_source(
         return RunData(
             title, tree, _level_names(tree), placed.geometry, placed.c, placed.points, None
         )
-    taxonomy = Taxonomy.read(source)
-    return taxonomy_data(taxonomy, title=taxonomy.title or stem)
+    found = read_tree(path, **(columns or {}))
+    return taxonomy_data(
+        found.taxonomy, title=found.taxonomy.title or stem, level_names=found.level_names
+    )
 
 
-def taxonomy_data(taxonomy: Taxonomy, *, title: str | None = None) -> RunData:
+def holds_labels_only(path: str | Path) -> bool:
+    """Whether there are labels without a model: a file, a named set, a folder of tables."""
+    source = Path(path)
+    if source.is_dir():
+        return not (source / "config.json").exists() and bool(find_split_files(source))
+    return source.exists() or str(path) in NAMED_SETS
+
+
+def taxonomy_data(
+    taxonomy: Taxonomy, *, title: str | None = None, level_names: Sequence[str] | None = None
+) -> RunData:
     """A taxonomy without a model."""
     name = taxonomy.title if title is None else title
-    return RunData(name, taxonomy, _level_names(taxonomy), "none", 0.0, None, None)
+    names = _level_names(taxonomy) if level_names is None else tuple(level_names)
+    return RunData(name, taxonomy, names, "none", 0.0, None, None)
 
 
 def collect_run(
