@@ -11,7 +11,8 @@ from hyperlm.data import load_data, read_tree
 from hyperlm.data.tree import holds_taxonomy
 from hyperlm.errors import DataError, HyperlmError, OptionError, TaxonomyError
 from hyperlm.taxonomy import Taxonomy
-from hyperlm.viz import read_source
+from hyperlm.viz import project, read_source
+from hyperlm.viz.pagedata import page_document
 
 PATHS = [("a", "b", "c"), ("a", "d", "e"), ("f",)]
 TREE = Taxonomy.from_paths(PATHS)
@@ -125,3 +126,36 @@ def test_what_cannot_be_used_is_explained(content, columns, error, message, tmp_
 def test_columns_belong_to_tables(tmp_path):
     with pytest.raises(OptionError, match="--label-columns: of a table of labels"):
         read_source(tmp_path / "run", columns={"label_columns": ["a"]})
+
+
+def test_texts_are_counted_at_every_node_of_their_paths(tmp_path):
+    """Against a loop over the paths themselves; a text of two paths counts once where they meet."""
+    demo = load_data("demo")
+    found = read_tree("demo")
+    every = [
+        {path[: depth + 1] for path in paths for depth in range(len(path))}
+        for split in (demo.train, demo.val, demo.test)
+        for paths in split.paths
+    ]
+    for node in range(len(demo.taxonomy)):
+        path = demo.taxonomy.path(node)
+        assert found.counts[node] == sum(path in above for above in every)
+    assert found.texts == len(every) == 912
+    table = tmp_path / "two.jsonl"
+    rows = (
+        {"text": "x", "labels": [["a", "b"], ["a", "c"]]},
+        {"text": "y", "labels": [["a", "b"]]},
+    )
+    table.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    notes = []
+    shown = read_source(table, say=notes.append)
+    at = {name: shown.counts[node] for node, name in enumerate(shown.taxonomy.names)}
+    assert at == {"a": 2, "b": 2, "c": 1}
+    assert (
+        list(shown.notes)
+        == notes
+        == ["2 texts have these labels. 1 of 2 leaves have a single text: c"]
+    )
+    document = page_document(shown, [project(shown, "tree")])
+    assert document["nodes"]["count"] == [2, 2, 1]
+    assert document["notes"] == notes

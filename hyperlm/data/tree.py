@@ -9,9 +9,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from hyperlm.data.bundle import load_data
 from hyperlm.data.dialogues import holds_dialogues
 from hyperlm.data.labels import choose_columns, no_column, read_labels
+from hyperlm.data.splits import SPLITS
 from hyperlm.data.table import FORMATS, Row, Table, file_table
 from hyperlm.data.textfile import opened
 from hyperlm.errors import DataError
@@ -25,10 +29,19 @@ _LONGEST = 200  # characters of a name; what has more is a text
 
 @dataclass(frozen=True)
 class LabelTree:
-    """A taxonomy, and a name for each level, coarse to fine, where the source has them."""
+    """A taxonomy and what else is known of its labels.
+
+    Attributes:
+        taxonomy: The labels.
+        level_names: One for each level, coarse to fine, where the source has names for them.
+        counts: int64 ``(N,)`` texts at or below each node, of all splits; None without texts.
+        texts: How many texts there are.
+    """
 
     taxonomy: Taxonomy
     level_names: tuple[str, ...] | None = None
+    counts: NDArray[np.int64] | None = None
+    texts: int = 0
 
 
 def read_tree(
@@ -56,7 +69,10 @@ def read_tree(
     data = load_data(
         source, text_column=text_column, label_columns=label_columns, path_separator=path_separator
     )
-    return LabelTree(data.taxonomy, data.level_names)
+    gold = [
+        nodes for name in SPLITS if getattr(data, name) is not None for nodes in data.gold(name)
+    ]
+    return LabelTree(data.taxonomy, data.level_names, _counts(data.taxonomy, gold), len(gold))
 
 
 def holds_taxonomy(path: str | Path) -> bool:
@@ -85,6 +101,19 @@ def holds_labels_alone(path: str | Path) -> bool:
         return False
     _, row = next(iter(file_table(path).rows))
     return not (set(_TEXTS) & row.keys() or holds_dialogues(row))
+
+
+def _counts(taxonomy: Taxonomy, gold: Sequence[NDArray[np.int64]]) -> NDArray[np.int64]:
+    """Each text once at every node of its paths."""
+    text = np.repeat(np.arange(len(gold)), [len(ends) for ends in gold])
+    end = np.concatenate(gold)
+    start = taxonomy.ancestor_indptr
+    many = (start[end + 1] - start[end]).astype(np.int64)
+    place = np.arange(many.sum()) - np.repeat(np.cumsum(many) - many, many)
+    above = taxonomy.ancestor_indices[np.repeat(start[end], many) + place]
+    pairs = np.concatenate([text, np.repeat(text, many)]) * len(taxonomy)
+    pairs += np.concatenate([end, above])
+    return np.bincount(np.unique(pairs) % len(taxonomy), minlength=len(taxonomy))
 
 
 def _labels_alone(path: Path, label_columns: Sequence[str] | None, separator: str) -> LabelTree:

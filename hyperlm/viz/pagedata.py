@@ -102,7 +102,8 @@ def shortened(text: str, most: int = _LONGEST) -> str:
 def _figures(run: RunData, texts: TextData | None, kept: NDArray[np.int64]) -> dict[str, Any]:
     """Count, accuracy, confusions and examples of the nodes, from all texts."""
     if texts is None:
-        return dict.fromkeys(("count", "accuracy", "confused", "examples"))
+        count = run.counts.tolist() if run.counts is not None else None
+        return {"count": count, "accuracy": None, "confused": None, "examples": None}
     labelled = bool((texts.gold >= 0).any())
     gold = texts.gold if labelled else texts.predicted
     stats = node_stats(run.taxonomy, gold, texts.predicted, texts.probability)

@@ -9,7 +9,7 @@ import contextlib
 import json
 import math
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hyperlm.data import NAMED_SETS, read_tree
+from hyperlm.data import NAMED_SETS, LabelTree, read_tree
 from hyperlm.data.splits import find_split_files
 from hyperlm.errors import DataError, ModelError, OffManifoldError, OptionError, OutputError
 from hyperlm.run_texts import texts_of_run
@@ -104,6 +104,7 @@ class RunData:
         log: Rows of the training log, oldest first.
         notes: What the reader must know: what was left out, and why.
         descriptions: What labels mean, by node, where the run was told.
+        counts: ``(N,)`` texts at or below each node, where labels are shown without a model.
     """
 
     title: str
@@ -116,6 +117,7 @@ class RunData:
     log: tuple[dict[str, Any], ...] = ()
     notes: tuple[str, ...] = ()
     descriptions: Mapping[int, str] = field(default_factory=dict)
+    counts: NDArray[np.int64] | None = None
 
     def __post_init__(self) -> None:
         count, points = len(self.taxonomy), self.points
@@ -184,9 +186,27 @@ def read_source(
             title, tree, _level_names(tree), placed.geometry, placed.c, placed.points, None
         )
     found = read_tree(path, **(columns or {}))
-    return taxonomy_data(
-        found.taxonomy, title=found.taxonomy.title or stem, level_names=found.level_names
-    )
+    shown = taxonomy_data(found.taxonomy, title=found.taxonomy.title or stem)
+    if found.level_names is not None:
+        shown = replace(shown, level_names=found.level_names)
+    if found.counts is None:
+        return shown
+    note = _rare(found)
+    if say is not None:
+        say(note)
+    return replace(shown, counts=found.counts, notes=(note,))
+
+
+def _rare(found: LabelTree) -> str:
+    """How many texts there are, and which labels have a single one: often a misspelt name."""
+    leaves = found.taxonomy.leaves
+    assert found.counts is not None
+    single = [found.taxonomy.name(int(n)) for n in leaves if found.counts[n] == 1]
+    text = f"{found.texts:,} texts have these labels."
+    if single:
+        some = ", ".join(single[:3]) + (", ..." if len(single) > 3 else "")
+        text += f" {len(single):,} of {len(leaves):,} leaves have a single text: {some}"
+    return text
 
 
 def holds_labels_only(path: str | Path) -> bool:
@@ -197,13 +217,10 @@ def holds_labels_only(path: str | Path) -> bool:
     return source.exists() or str(path) in NAMED_SETS
 
 
-def taxonomy_data(
-    taxonomy: Taxonomy, *, title: str | None = None, level_names: Sequence[str] | None = None
-) -> RunData:
+def taxonomy_data(taxonomy: Taxonomy, *, title: str | None = None) -> RunData:
     """A taxonomy without a model."""
     name = taxonomy.title if title is None else title
-    names = _level_names(taxonomy) if level_names is None else tuple(level_names)
-    return RunData(name, taxonomy, names, "none", 0.0, None, None)
+    return RunData(name, taxonomy, _level_names(taxonomy), "none", 0.0, None, None)
 
 
 def collect_run(
