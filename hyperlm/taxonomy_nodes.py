@@ -116,6 +116,19 @@ class TaxonomyNodes:
         """Strict ancestors of node 0, of node 1, ...; ascending in each row."""
         return self._closure.indices
 
+    def at_or_above(self, nodes: npt.ArrayLike) -> tuple[IntArray, IntArray]:
+        """All pairs ``(i, a)`` where ``a`` is ``nodes[i]`` or an ancestor of it; -1 has none."""
+        given = np.asarray(nodes, dtype=np.int64)
+        rows = np.flatnonzero(given >= 0)
+        ends = given[rows]
+        start = self.ancestor_indptr
+        many = (start[ends + 1] - start[ends]).astype(np.int64)
+        repeated = np.repeat(np.arange(len(rows)), many)
+        place = np.arange(len(repeated)) - np.repeat(np.cumsum(many) - many, many)
+        above = self.ancestor_indices[start[ends][repeated] + place]
+        row = np.concatenate([rows, rows[repeated]]).astype(np.int64)
+        return row, np.concatenate([ends, above]).astype(np.int64)
+
     @cached_property
     def _closure(self) -> graphs.Closure:
         return graphs.ancestor_closure(self._parent_indptr, self.edges, self.level_slices)

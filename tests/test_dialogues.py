@@ -129,7 +129,7 @@ def test_the_set_is_found_by_name(dialogues, monkeypatch):
     monkeypatch.setenv("HYPERLM_DATA", str(dialogues.parent))
     assert load_data("esconv").test == load_data(dialogues).test
     monkeypatch.delenv("HYPERLM_DATA")
-    with pytest.raises(DataError, match="--data esconv: the set is not on this machine"):
+    with pytest.raises(DataError, match="esconv: the set is not on this machine"):
         load_data("esconv")
 
 

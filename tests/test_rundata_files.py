@@ -12,11 +12,11 @@ from safetensors.numpy import save_file
 
 from hyperlm import Taxonomy
 from hyperlm.errors import (
+    DataError,
     HyperlmError,
     ModelError,
     OffManifoldError,
     OptionError,
-    TaxonomyError,
 )
 from hyperlm.taxonomy_io import SUFFIXES
 from hyperlm.viz.rundata import RunData, collect_run, read_source, taxonomy_data
@@ -90,7 +90,7 @@ def test_unusable_embedding_files_are_explained(tmp_path):
 
 def test_a_file_of_another_kind_is_refused(tmp_path):
     (tmp_path / "labels.txt").write_text("a")
-    with pytest.raises(TaxonomyError):
+    with pytest.raises(DataError, match="no file of labels"):
         read_source(tmp_path / "labels.txt")
     (tmp_path / "labels.json.gz").write_bytes(gzip.compress(b"{"))
     with pytest.raises(HyperlmError):

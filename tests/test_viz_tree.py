@@ -20,6 +20,7 @@ from hyperlm.errors import HyperlmWarning, OffManifoldError, OptionError, Output
 from hyperlm.manifolds import sarkar
 from hyperlm.taxonomy import Taxonomy
 from hyperlm.viz import (
+    fonts,
     label_tree_figure,
     save_figure,
 )
@@ -108,9 +109,33 @@ def test_boxes_are_told_by_the_figure_s_writer(tmp_path):
     fig = label_tree_figure(taxonomy)
     assert "b\u25a1" in names_of(fig)
     path = tmp_path / "tree.png"
-    with pytest.warns(HyperlmWarning, match=r"tree\.png: boxes .*\U0010ffff Install a font"):
+    with pytest.warns(HyperlmWarning, match=r"tree\.png: boxes .*: U\+10FFFF\. Install a font"):
         save_figure(fig, path)
-    save_figure(label_tree_figure(Taxonomy.from_paths([("a", "b")])), path)  # and of others nothing
+    # And of others nothing, though a box be in their names.
+    save_figure(label_tree_figure(Taxonomy.from_paths([("a", "tick \u25a1")])), path)
+
+
+def test_only_fonts_that_a_name_needs_are_taken(monkeypatch):
+    """Every font in the list stays open while matplotlib draws."""
+    has = {"DejaVu Sans": "ab", "Noto Sans": "x", "Noto Sans A": "xy", "Noto Sans B": "yz"}
+    monkeypatch.setattr(fonts, "_others", lambda: ("Noto Sans", "Noto Sans A", "Noto Sans B"))
+    monkeypatch.setattr(fonts, "_characters", lambda family: set(map(ord, has[family])))
+    monkeypatch.setattr(fonts, "_needed", [])
+    fonts.drawable.cache_clear()
+    try:
+        with matplotlib.rc_context({"font.family": list(fonts.font_families())}):
+            assert fonts.drawable("a")
+            assert fonts.font_families() == ("DejaVu Sans",)
+            assert fonts.drawable("z")
+            assert fonts.drawable("y")  # by the first that has it
+            assert not fonts.drawable("q")
+            families = ("DejaVu Sans", "Noto Sans A", "Noto Sans B")
+            assert fonts.font_families() == tuple(matplotlib.rcParams["font.family"]) == families
+            matplotlib.rcParams["font.family"] = ["serif"]  # somebody else's
+            assert fonts.drawable("x")
+            assert matplotlib.rcParams["font.family"] == ["serif"]
+    finally:
+        fonts.drawable.cache_clear()
 
 
 def test_max_labels_keeps_the_most_important(demo):

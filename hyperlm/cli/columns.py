@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 import typer
 
-__all__ = ["LabelColumns", "PathSeparator", "Split", "TextColumn", "given", "listed"]
+__all__ = ["LabelColumns", "PathSeparator", "Split", "TextColumn", "column_arguments", "listed"]
 
 Split = Annotated[
     str, typer.Option(help="Of a data set with splits; a single file is taken whole.")
@@ -25,7 +25,7 @@ def listed(columns: str | None) -> tuple[str, ...] | None:
     return tuple(name.strip() for name in columns.split(",") if name.strip())
 
 
-def given(
+def column_arguments(
     text_column: str | None, label_columns: str | None, path_separator: str | None
 ) -> dict[str, Any]:
     """Arguments for what reads a table: those that were given."""

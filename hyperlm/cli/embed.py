@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hyperlm.cli.columns import LabelColumns, PathSeparator, TextColumn, given
+from hyperlm.cli.columns import LabelColumns, PathSeparator, TextColumn, column_arguments
 from hyperlm.cli.errors import Debug
 from hyperlm.errors import DataError, OutputError
 
@@ -114,7 +114,9 @@ def embed(
         temperature=temperature,
         seed=seed,
     )
-    tree = read_tree(taxonomy, **given(text_column, label_columns, path_separator)).taxonomy
+    tree = read_tree(
+        taxonomy, **column_arguments(text_column, label_columns, path_separator)
+    ).taxonomy
     begun = time.perf_counter()
     points = _train(tree, options, checkpoint, resume=resume)
     seconds = time.perf_counter() - begun

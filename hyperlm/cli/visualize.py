@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hyperlm.cli.columns import LabelColumns, PathSeparator, TextColumn, given
+from hyperlm.cli.columns import LabelColumns, PathSeparator, TextColumn, column_arguments
 from hyperlm.cli.errors import Debug, say
 from hyperlm.cli.output import show_json
 from hyperlm.errors import OptionError, OutputError
@@ -148,7 +148,7 @@ def visualize(
     page = target.suffix.lower() in _PAGES
     if page and figure is FigureName.sweep:
         raise OptionError(f"{target}: a layer sweep is a figure, {', '.join(_FIGURES)}.")
-    said = {
+    given = {
         "--figure": figure is not FigureName.tree,
         "--cones": cones,
         "--texts": texts,
@@ -158,13 +158,18 @@ def visualize(
         "--theme": theme is not ThemeName.light,
         "--title": title is not None,
     }
-    _refuse_unused([name for name, is_said in said.items() if is_said], figure, page=page)
+    _refuse_unused([name for name, said in given.items() if said], figure, page=page)
+    columns = column_arguments(text_column, label_columns, path_separator)
     if figure is FigureName.sweep:
+        if columns:
+            raise OptionError(
+                "--text-column, --label-columns, --path-separator: of a table of labels; --figure "
+                "sweep reads scores. Leave them out."
+            )
         done: dict[str, Any] = {"output": str(target), "figure": "sweep"}
         _write(_sweep(Path(run), title, theme), target)
     else:
         needs = page or texts or confusion or figure in _OF_TEXTS
-        columns = given(text_column, label_columns, path_separator)
         source = _read(run, data, split, limit if needs else 0, columns)
         if page:
             how = projection.value if projection is not None else None
@@ -225,9 +230,11 @@ def _refuse_unused(given: list[str], figure: FigureName, *, page: bool) -> None:
 
 
 def _target(run: str, output: Path | None, figure: FigureName) -> Path:
+    from hyperlm.data.tree import is_run
+
     if output is None:
         name = "labels.png" if figure is FigureName.tree else f"{figure.value}.png"
-        output = Path(run) / name if Path(run).is_dir() else Path(name)
+        output = Path(run) / name if is_run(run) else Path(name)
     if output.suffix.lower() not in (*_FIGURES, *_PAGES):
         raise OutputError(
             f"{output}: figures end in {', '.join(_FIGURES)}, pages in .html. Choose one of these "
@@ -241,16 +248,14 @@ def _target(run: str, output: Path | None, figure: FigureName) -> Path:
 
 
 def _read(run: str, data: str | None, split: str, limit: int, columns: dict[str, Any]) -> "RunData":
+    from hyperlm.data.tree import has_labels_to_show
     from hyperlm.progress import quiet_libraries
-    from hyperlm.viz import holds_labels_only, read_source
+    from hyperlm.viz import read_source
 
-    if not holds_labels_only(run):
+    if not has_labels_to_show(run, label_columns=columns.get("label_columns")):
         quiet_libraries()
-    elif data is not None:
-        limit = 1  # read_source says why there are no texts
-    return read_source(
-        run, data=data if limit else None, split=split, limit=limit, say=say, columns=columns
-    )
+        data = data if limit else None
+    return read_source(run, data=data, split=split, limit=limit, say=say, columns=columns)
 
 
 def _layout(

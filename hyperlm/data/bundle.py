@@ -24,7 +24,14 @@ from hyperlm.data.table import Table
 from hyperlm.errors import DataError, OptionError
 from hyperlm.taxonomy import Taxonomy
 
-__all__ = ["DataBundle", "check_trainable", "load_data", "read_labelled"]
+__all__ = [
+    "DataBundle",
+    "check_trainable",
+    "load_data",
+    "read_labelled",
+    "refuse_ids",
+    "taxonomy_of",
+]
 
 _IDS = 20  # more texts than this do not happen to differ in their coarsest label
 NO_REPLY = "none"  # in the place of a reply column: leave the replies of dialogues out
@@ -129,7 +136,7 @@ def load_data(
     )
     parts, cuts = _splits(found, columns, wanted, seed, val_fraction)
     if label_columns is None:
-        _refuse_ids(parts.get("train"), columns)
+        refuse_ids(parts.get("train"), columns)
     if cuts and dialogues:
         warnings.append(
             f"{' and '.join(cuts)} were cut turn by turn, so that one dialogue may have turns on "
@@ -139,7 +146,7 @@ def load_data(
         warnings.append("every class has a single text, so that no val or test split could be cut")
 
     read = [texts for texts in parts.values() if texts is not None]
-    tree, origin = _taxonomy(taxonomy if taxonomy is not None else found.taxonomy, read)
+    tree, origin = taxonomy_of(taxonomy if taxonomy is not None else found.taxonomy, read)
     parts = {split: texts if split in wanted else None for split, texts in parts.items()}
     record = describe(found, parts, tree, columns)
     record["warnings"] = warnings + record["warnings"]
@@ -233,12 +240,12 @@ def _wanted(splits: Sequence[str]) -> tuple[str, ...]:
     return tuple(split for split in SPLITS if split in splits)
 
 
-def _refuse_ids(train: LabelledTexts | None, columns: Columns) -> None:
+def refuse_ids(train: LabelledTexts | None, columns: Columns) -> None:
     """Columns that nobody named as labels may be ids; as the coarsest level they leave no tree."""
     paths = [path for of_text in train.paths for path in of_text] if train is not None else []
     if len(columns.labels) > 1 and len({path[0] for path in paths}) == len(paths) > _IDS:
         raise DataError(
-            f"{train.name if train else ''}: every text has its own {columns.labels[0]!r}, which "
+            f"{train.name if train else ''}: every row has its own {columns.labels[0]!r}, which "
             f"looks like an id and was taken for the coarsest level of {columns.labels}. Name the "
             "columns that hold labels with --label-columns, coarse to fine."
         )
@@ -295,7 +302,7 @@ def _splits(
     return parts, cuts
 
 
-def _taxonomy(
+def taxonomy_of(
     given: str | Path | Taxonomy | None, parts: Iterable[LabelledTexts]
 ) -> tuple[Taxonomy, str]:
     """The taxonomy and, in words, where it is from. A gold path may end wherever one does."""

@@ -102,9 +102,12 @@ class LabelledTexts:
 
 @dataclass(frozen=True)
 class Columns:
-    """Where text and labels stand. One label column holds whole paths, several one level each."""
+    """Where text and labels stand. One label column holds whole paths, several one level each.
 
-    text: str
+    ``text`` is None in a table of labels alone.
+    """
+
+    text: str | None
     labels: tuple[str, ...]
     separator: str = " > "
     reply: str | None = None
@@ -151,20 +154,21 @@ def choose_columns(
     separator: str = " > ",
     table: str = "table",
     typed: bool = False,
+    texts: bool = True,
 ) -> Columns:
     """Settle the columns of a data set from its first row.
 
     Labels by default: in typed tables (JSON lines, parquet) the column ``label`` or ``labels`` if
     there is one; otherwise every column but the text and the reply, in order, as one level each.
-    Replies are only where ``reply_column`` says so.
+    Replies are only where ``reply_column`` says so. Without ``texts`` there are labels alone.
     """
     if not separator:
         raise OptionError("the path separator is empty; give the sign between names, as ' > '.")
     names = list(row)
-    text = choose_text_column(names, text_column, table=table)
+    text = choose_text_column(names, text_column, table=table) if texts else None
     if reply_column is not None and reply_column not in names:
         raise no_column(reply_column, names, table, "--reply-column")
-    if reply_column == text:
+    if reply_column is not None and reply_column == text:
         raise OptionError(f"--reply-column {text}: this column holds the texts. Name another.")
     if label_columns is None:
         labels = [name for name in names if name not in (text, reply_column)]
@@ -175,7 +179,7 @@ def choose_columns(
                 f"{table}: column {names.index('') + 1} has no name (the columns are {names}). "
                 "Name it, or say with --label-columns which columns hold labels."
             )
-        if not labels:
+        if not labels and text is not None:
             raise DataError(
                 f"{table}: the only column is {text!r}, so the texts have no labels. Add one "
                 "column per level, or one with whole paths. To label them use `hyperlm predict`."
@@ -185,11 +189,14 @@ def choose_columns(
         for name in labels:
             if name not in names:
                 raise no_column(name, names, table, "--label-columns")
-        if not labels or len(set(labels)) < len(labels) or {text, reply_column} & set(labels):
+        if len(set(labels)) < len(labels) or {text, reply_column} & set(labels):
+            beside = "" if text is None else f" with text column {text!r}"
             raise OptionError(
-                f"label columns {labels} with text column {text!r}: give at least one label "
-                "column, each once, and none that holds the text or the reply."
+                f"label columns {labels}{beside}: give each once, and none that holds the text or "
+                "the reply."
             )
+    if not labels:
+        raise OptionError(f"{table}: give at least one label column with --label-columns.")
     return Columns(text, tuple(labels), separator, reply_column)
 
 
@@ -277,16 +284,19 @@ def read_labels(table: Table, columns: Columns, *, require_labels: bool = True) 
         place = table.place(number)
         if not lines and (table.unit == "row" or not table.typed):
             options = {columns.text: "--text-column", columns.reply: "--reply-column"}
-            for name in (columns.text, *columns.labels, *filter(None, [columns.reply])):
+            for name in filter(None, (columns.text, *columns.labels, columns.reply)):
                 if name not in row:
                     option = options.get(name, "--label-columns")
                     raise no_column(name, list(row), table.name, option)
-        texts.append(text_of(row, columns.text, place=place))
+        texts.append(text_of(row, columns.text, place=place) if columns.text is not None else "")
         found = _paths_of(row, columns, place)
         if require_labels and not found:
+            elsewhere = "; texts without labels go to `hyperlm predict`" * (
+                columns.text is not None
+            )
             raise DataError(
                 f"{place}: no label in {', '.join(map(repr, columns.labels))}. Label the row or "
-                "take it out; texts without labels go to `hyperlm predict`."
+                f"take it out{elsewhere}."
             )
         paths.append(shared.setdefault(found, found))
         lines.append(number)

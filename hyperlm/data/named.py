@@ -20,7 +20,7 @@ from hyperlm.data.table import FORMATS, Row, Table, file_table
 from hyperlm.data.wos import original_folder, original_table
 from hyperlm.errors import DataError
 
-__all__ = ["NAMED_SETS", "Located", "hub_answers", "locate"]
+__all__ = ["NAMED_SETS", "Located", "hub_answers", "in_data_folder", "locate"]
 
 NAMED_SETS = ("demo", "dbpedia", "wos", "esconv")
 DBPEDIA_REPO = "DeveloperOats/DBPedia_Classes"
@@ -48,7 +48,7 @@ def locate(source: str | Path, *, label_columns: Sequence[str] | None = None) ->
         DataError: Nothing of that name; a folder without tables; not there and no network.
     """
     name = str(source)
-    local = _in_data_folder(name)
+    local = in_data_folder(name)
     if name == "demo":
         demo = importlib.resources.files("hyperlm.data") / "demo"
         return _folder(Path(str(demo)), name, "named")
@@ -60,7 +60,7 @@ def locate(source: str | Path, *, label_columns: Sequence[str] | None = None) ->
     if name == "wos":
         if local is None:
             raise DataError(
-                "--data wos: the set is not on this machine. Either fetch it from "
+                "wos: the set is not on this machine. Either fetch it from "
                 f"{WOS_PAGE} and put X.txt, YL1.txt, YL2.txt (and Meta-data) into a folder 'wos' "
                 "inside the folder that the environment variable HYPERLM_DATA names; or put "
                 "train/val/test tables there. A folder elsewhere works by its path."
@@ -69,7 +69,7 @@ def locate(source: str | Path, *, label_columns: Sequence[str] | None = None) ->
     if name == "esconv":
         if local is None:
             raise DataError(
-                f"--data esconv: the set is not on this machine. Fetch it from {ESCONV_PAGE} and "
+                f"esconv: the set is not on this machine. Fetch it from {ESCONV_PAGE} and "
                 "put train, val and test files with a dialogue to a line (docs/data.md shows one) "
                 "into a folder 'esconv' inside the folder that the environment variable "
                 "HYPERLM_DATA names. A folder elsewhere works by its path."
@@ -100,7 +100,8 @@ def locate(source: str | Path, *, label_columns: Sequence[str] | None = None) ->
     )
 
 
-def _in_data_folder(name: str) -> Path | None:
+def in_data_folder(name: str) -> Path | None:
+    """The folder of that name inside the one that ``HYPERLM_DATA`` names."""
     base = os.environ.get("HYPERLM_DATA")
     if not base or name in ("", ".", "..") or Path(name).name != name:
         return None

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from hyperlm.data.gold import gold_nodes
-from hyperlm.data.labels import Columns, LabelledTexts
+from hyperlm.data.labels import Columns, LabelledTexts, LabelPath
 from hyperlm.data.named import Located
 from hyperlm.taxonomy import Taxonomy
 
-__all__ = ["describe", "file_record"]
+__all__ = ["describe", "file_record", "separator_doubts"]
 
 _SEPARATORS = ("/", "|", "::", "\\", ">", ";")  # of paths, as they occur
 _LISTED = 50  # a record lists so many classes or lines and counts the rest
@@ -87,19 +87,24 @@ def _doubts(parts: Sequence[LabelledTexts], columns: Columns) -> list[str]:
     doubts = []
     if len(set(paths)) == len(paths) > 20:
         doubts.append(f"every text has a label of its own: is one of {columns.labels} an id?")
-    if len(columns.labels) == 1 and all(len(path) == 1 for path in paths):
-        bare = columns.separator.strip()
-        for sign in filter(None, dict.fromkeys((bare, *_SEPARATORS))):
-            unsplit = sum(sign in path[0].strip(sign) for path in paths)
-            # A slash may stand inside a name; in most of them it stands between names.
-            if unsplit > (0 if sign == bare else len(paths) / 2):
-                doubts.append(
-                    f"{unsplit} of {len(paths)} labels contain {sign!r}, none the separator "
-                    f"{columns.separator!r}: they were taken as one level. If {sign!r} separates "
-                    "levels, give it as --path-separator"
-                )
-                break
-    return doubts
+    return doubts + separator_doubts(paths, columns)
+
+
+def separator_doubts(paths: Sequence[LabelPath], columns: Columns) -> list[str]:
+    """Signs that whole paths were taken for names."""
+    if len(columns.labels) > 1 or any(len(path) > 1 for path in paths):
+        return []
+    bare = columns.separator.strip()
+    for sign in filter(None, dict.fromkeys((bare, *_SEPARATORS))):
+        unsplit = sum(sign in path[0].strip(sign) for path in paths)
+        # A slash may stand inside a name; in most of them it stands between names.
+        if unsplit > (0 if sign == bare else len(paths) / 2):
+            return [
+                f"{unsplit} of {len(paths)} labels contain {sign!r}, none the separator "
+                f"{columns.separator!r}: they were taken as one level. If {sign!r} separates "
+                "levels, give it as --path-separator"
+            ]
+    return []
 
 
 def _some(items: Sequence[Any]) -> dict[str, Any]:

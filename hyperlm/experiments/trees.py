@@ -15,7 +15,7 @@ from typing import Any
 
 from tqdm.auto import tqdm
 
-from hyperlm.data.tree import holds_labels_alone, holds_taxonomy, read_tree
+from hyperlm.data import read_tree
 from hyperlm.embedding import EmbeddingOptions, embed, reconstruction
 from hyperlm.errors import OffManifoldError, OptionError
 from hyperlm.experiments.arms import LADDER, named
@@ -78,20 +78,15 @@ def read(
     """
     if (backbone, max_length) != ("minilm", 128):
         raise OptionError(f"{NAME} read no texts: leave out --backbone and --max-length.")
-    path = Path(source)
-    given = columns or {}
-    if path.is_file() and _no_texts(path, given):
-        return Tree(path.name, read_tree(path, **given).taxonomy, {})
+    path, given = Path(source), dict(columns or {})
+    if path.is_file() and "taxonomy" not in given:
+        found = read_tree(path, **given)
+        if found.counts is None:  # a taxonomy, or labels alone
+            return Tree(path.name, found.taxonomy, {})
     from hyperlm.experiments.features import FrozenData
 
     data = FrozenData(source, columns=columns)
     return Tree(data.name, data.taxonomy, data.describe()["files"])
-
-
-def _no_texts(path: Path, columns: Mapping[str, Any]) -> bool:
-    if {"text_column", "taxonomy"} & columns.keys():
-        return False
-    return ("label_columns" not in columns and holds_taxonomy(path)) or holds_labels_alone(path)
 
 
 def run(

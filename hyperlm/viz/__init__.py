@@ -19,7 +19,6 @@ from hyperlm.viz.rundata import (
     RunData,
     TextData,
     collect_run,
-    holds_labels_only,
     read_source,
     taxonomy_data,
 )
@@ -43,7 +42,6 @@ __all__ = [
     "default_projection",
     "distances_figure",
     "draw_figure",
-    "holds_labels_only",
     "intervals_figure",
     "label_tree_figure",
     "layer_sweep_figure",

@@ -15,23 +15,35 @@ from matplotlib.backends.backend_agg import RendererAgg
 from matplotlib.font_manager import FontProperties
 from numpy.typing import NDArray
 
-from hyperlm.viz.fonts import BOX, drawable, font_families
+from hyperlm.viz.fonts import BOX, drawable, font_families, remember_boxes
 
 __all__ = ["Label", "Placer", "Ruler", "clean_name", "shorten"]
 
 
 def clean_name(name: str) -> str:
     """``name`` on one line, without control characters, a box for what no font can draw."""
-    kept = (c for c in name if c.isspace() or unicodedata.category(c) not in ("Cc", "Cf"))
-    drawn = "".join(" " if c.isspace() else c if drawable(c) else BOX for c in kept)
-    return " ".join(drawn.split()) or BOX
+    return _cleaned(name)[0]
 
 
 def shorten(name: str, limit: int) -> str:
     """``name`` cleaned, and ended by an ellipsis where it is longer than ``limit`` characters."""
+    if not name:
+        return ""
     # A name of a million characters must not be checked glyph by glyph.
-    text = clean_name(name[: 4 * limit + 8]) if name else ""
-    return text if len(text) <= limit else text[: limit - 1].rstrip(" ,;:-_") + "\u2026"
+    text, missing = _cleaned(name[: 4 * limit + 8])
+    if len(text) > limit:
+        text = text[: limit - 1].rstrip(" ,;:-_") + "\u2026"
+    if missing:
+        remember_boxes(text, missing[: text.count(BOX)])
+    return text
+
+
+def _cleaned(name: str) -> tuple[str, str]:
+    """The name, and in its order what has become a box."""
+    kept = [c for c in name if c.isspace() or unicodedata.category(c) not in ("Cc", "Cf")]
+    missing = "".join(c for c in kept if not c.isspace() and not drawable(c))
+    drawn = "".join(" " if c.isspace() else c if drawable(c) else BOX for c in kept)
+    return " ".join(drawn.split()) or BOX, missing
 
 
 @dataclass(frozen=True)

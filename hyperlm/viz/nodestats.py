@@ -59,8 +59,8 @@ def node_stats(
         examples: texts kept of a node.
     """
     size = len(taxonomy)
-    text, node = _lines(taxonomy, gold)  # every text with every node it belongs to
-    given = np.sort(_key(*_lines(taxonomy, predicted), size))
+    text, node = taxonomy.at_or_above(gold)  # every text with every node it belongs to
+    given = np.sort(_key(*taxonomy.at_or_above(predicted), size))
     hit = np.isin(_key(text, node, size), given)
     count = np.bincount(node, minlength=size)
     hits = np.bincount(node[hit], minlength=size)
@@ -83,23 +83,6 @@ def node_stats(
         chosen.append(tuple(row[0] for row in (*best, *bad[: examples - len(best)])))
     pairs_of = tuple(tuple((row[0], row[1]) for row in rows) for rows in confused)
     return NodeStats(count, hits, pairs_of, tuple(chosen))
-
-
-def _lines(
-    taxonomy: Taxonomy, nodes: NDArray[np.int64]
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """All pairs (row, node or ancestor of the node) of the rows whose node is known."""
-    rows = np.flatnonzero(nodes >= 0)
-    ends = nodes[rows]
-    start, above = taxonomy.ancestor_indptr, taxonomy.ancestor_indices
-    many = (start[ends + 1] - start[ends]).astype(np.int64)
-    repeated = np.repeat(np.arange(len(rows)), many)
-    place = np.arange(len(repeated)) - np.repeat(np.cumsum(many) - many, many)
-    ancestors = above[start[ends][repeated] + place]
-    return (
-        np.concatenate([rows, rows[repeated]]).astype(np.int64),
-        np.concatenate([ends, ancestors]).astype(np.int64),
-    )
 
 
 def _key(row: NDArray[np.int64], column: NDArray[np.int64], size: int) -> NDArray[np.int64]:

@@ -17,8 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hyperlm.data import NAMED_SETS, LabelTree, read_tree
-from hyperlm.data.splits import find_split_files
+from hyperlm.data.tree import has_labels_to_show, read_tree
 from hyperlm.errors import DataError, ModelError, OffManifoldError, OptionError, OutputError
 from hyperlm.run_texts import texts_of_run
 from hyperlm.taxonomy import Taxonomy
@@ -33,7 +32,6 @@ __all__ = [
     "TextData",
     "collect_model",
     "collect_run",
-    "holds_labels_only",
     "read_source",
     "taxonomy_data",
 ]
@@ -162,59 +160,43 @@ def read_source(
 
     Args:
         path: Which of them it is, is told by what is there. Of a data set the labels are shown.
-        data, split, limit, say: See :func:`collect_run`; of others than runs there are no texts.
-        columns: See :func:`~hyperlm.data.read_tree`.
+        data, split, limit: See :func:`collect_run`; without a run there are no texts.
+        say: Told every note as it arises; by default they go to standard error.
+        columns: ``text_column``, ``label_columns``, ``path_separator``: of ``data``, or of the
+            table at ``path``.
     Raises:
         ModelError, TaxonomyError, DataError: What is there cannot be used; the message says why.
     """
-    source = Path(path)
-    if not holds_labels_only(path):
-        if columns:
-            options = ", ".join(f"--{name.replace('_', '-')}" for name in columns)
-            raise OptionError(f"{options}: of a table of labels, and {path} is none.")
-        return collect_run(path, data=data, split=split, limit=limit, say=say)
+    source, columns = Path(path), dict(columns or {})
+    if not has_labels_to_show(path, label_columns=columns.get("label_columns")):
+        return collect_run(path, data=data, split=split, limit=limit, say=say, columns=columns)
     if data is not None:
         raise OptionError(
             f"{source}: texts need a model to read them, and this is none. Leave out --data, or "
             "give the folder of a run."
         )
-    stem = Path(source.name.removesuffix(".gz")).stem
     if source.suffix.lower() == ".safetensors":
+        if columns:
+            raise OptionError(
+                f"{', '.join(map(_option, columns))}: {source} holds points and has no columns. "
+                "Leave this out."
+            )
         placed = read_embedding(source)
-        tree, title = placed.taxonomy, placed.taxonomy.title or stem
+        tree, title = placed.taxonomy, placed.taxonomy.title or source.stem
         return RunData(
             title, tree, _level_names(tree), placed.geometry, placed.c, placed.points, None
         )
-    found = read_tree(path, **(columns or {}))
-    shown = taxonomy_data(found.taxonomy, title=found.taxonomy.title or stem)
-    if found.level_names is not None:
-        shown = replace(shown, level_names=found.level_names)
-    if found.counts is None:
-        return shown
-    note = _rare(found)
-    if say is not None:
-        say(note)
-    return replace(shown, counts=found.counts, notes=(note,))
+    found = read_tree(path, **columns)
+    for note in found.notes:
+        (say or _stderr)(note)
+    shown = replace(
+        taxonomy_data(found.taxonomy, title=found.title), counts=found.counts, notes=found.notes
+    )
+    return shown if found.level_names is None else replace(shown, level_names=found.level_names)
 
 
-def _rare(found: LabelTree) -> str:
-    """How many texts there are, and which labels have a single one: often a misspelt name."""
-    leaves = found.taxonomy.leaves
-    assert found.counts is not None
-    single = [found.taxonomy.name(int(n)) for n in leaves if found.counts[n] == 1]
-    text = f"{found.texts:,} texts have these labels."
-    if single:
-        some = ", ".join(single[:3]) + (", ..." if len(single) > 3 else "")
-        text += f" {len(single):,} of {len(leaves):,} leaves have a single text: {some}"
-    return text
-
-
-def holds_labels_only(path: str | Path) -> bool:
-    """Whether there are labels without a model: a file, a named set, a folder of tables."""
-    source = Path(path)
-    if source.is_dir():
-        return not (source / "config.json").exists() and bool(find_split_files(source))
-    return source.exists() or str(path) in NAMED_SETS
+def _option(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
 
 
 def taxonomy_data(taxonomy: Taxonomy, *, title: str | None = None) -> RunData:
@@ -230,6 +212,7 @@ def collect_run(
     split: str = "val",
     limit: int = 20_000,
     say: Callable[[str], None] | None = None,
+    columns: Mapping[str, Any] | None = None,
 ) -> RunData:
     """A trained run with the texts of one split and what the model says of them.
 
@@ -240,13 +223,16 @@ def collect_run(
         split: Of a data set with splits; a single file is taken whole.
         limit: More texts than this are thinned to a fixed random sample; 0 for no texts.
         say: Told every note as it arises; by default they go to standard error.
+        columns: Of the texts, where they differ from the run's; see ``texts_of_run``.
     Raises:
         ModelError: No model there, or a damaged one. DataError: ``data`` cannot be used.
     """
     # Here, since the transformers library takes seconds and a taxonomy does without.
     from hyperlm.classifier import load
 
-    return collect_model(load(run), run, data=data, split=split, limit=limit, say=say)
+    return collect_model(
+        load(run), run, data=data, split=split, limit=limit, say=say, columns=columns
+    )
 
 
 def collect_model(
@@ -257,8 +243,14 @@ def collect_model(
     split: str = "val",
     limit: int = 20_000,
     say: Callable[[str], None] | None = None,
+    columns: Mapping[str, Any] | None = None,
 ) -> RunData:
     """:func:`collect_run` with a model that has been loaded already."""
+    if columns and not limit:
+        raise OptionError(
+            f"{', '.join(map(_option, columns))}: say how texts are read, and none are here. Leave "
+            "this out."
+        )
     found = _model_points(model, run)
     if not limit:
         return found
@@ -269,7 +261,9 @@ def collect_model(
         (say or _stderr)(line)
 
     try:
-        texts = texts_of_run(run, model.taxonomy, data=data, split=split, note=note)
+        texts = texts_of_run(
+            run, model.taxonomy, data=data, split=split, note=note, columns=columns
+        )
     except DataError as error:
         if data is not None:
             raise
