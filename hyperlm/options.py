@@ -15,8 +15,8 @@ PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 
 _OF_POINTS = (
     "pooling", "head", "geometry", "dim", "curvature", "learn_curvature", "coordinates", "init",
-    "loss", "cone_weight", "cone_pairs", "text_cone_weight", "dropout", "point_learning_rate",
-    "temperature", "freeze", "descriptions",
+    "loss", "cone_weight", "cone_pairs", "text_cone_weight", "dropout", "backbone_dropout",
+    "point_learning_rate", "temperature", "freeze", "descriptions",
 )  # fmt: skip
 _OF_HEADS = ("dim", "loss", "dropout", "seed")
 _OF_POINT_HEADS = (
@@ -50,6 +50,8 @@ class TrainingOptions:
             numbers with commas between.
         packed: put several short texts into one row, with ``--answer text``.
         head: ``points`` or ``linear``.
+        backbone_dropout: of the backbone while it trains, wherever it drops; ``None`` for what it
+            comes with.
         learning_rate: of the backbone (or its adapters).
         head_learning_rate: of the projections, biases and temperatures; ``None`` for 3e-4 from
             names, 1e-4 from texts, which has less to go, and else 3e-3.
@@ -101,6 +103,7 @@ class TrainingOptions:
     cone_pairs: str = "closure"
     text_cone_weight: float = 0.0
     dropout: float = 0.1
+    backbone_dropout: float | None = None
     lora: int | None = None
     adapter: str = "lora"
     freeze: bool = False
@@ -137,8 +140,8 @@ class TrainingOptions:
                 )
         if not 0 <= self.seed < 2**32:
             raise OptionError(f"--seed {self.seed}: give a number from 0 to {2**32 - 1}.")
-        for name in ("dropout", "warmup", "val_fraction"):
-            if not 0 <= getattr(self, name) < 1:
+        for name in ("dropout", "backbone_dropout", "warmup", "val_fraction"):
+            if not 0 <= (getattr(self, name) or 0.0) < 1:
                 raise OptionError(f"{_flag(name)} {getattr(self, name)}: must lie in [0, 1).")
         choices = {
             "answer": ("points", "text", "joined"),
@@ -169,6 +172,10 @@ class TrainingOptions:
             raise OptionError(
                 "--freeze and --lora exclude each other: one trains nothing of the backbone, "
                 "the other adapters inside it. Give one."
+            )
+        if self.freeze and self.backbone_dropout is not None:
+            raise OptionError(
+                "--backbone-dropout: with --freeze nothing of the backbone trains. Leave one out."
             )
         if self.freeze and self.gradient_checkpointing:
             raise OptionError(

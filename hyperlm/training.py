@@ -44,6 +44,7 @@ from hyperlm.training_setup import (
     train_sampler,
     training_arguments,
     training_attention,
+    training_dropout,
 )
 
 __all__ = [
@@ -210,7 +211,11 @@ def fit(
     val = sets.get("val")
     start = _Start(model, val) if val is not None and options.freeze else None
     first = {} if start is None else {"epoch": 0.0, "eval_path_accuracy": start.path_accuracy}
-    with training_attention(model.backbone, arguments.device, precision):
+    dropout = options.backbone_dropout
+    with (
+        training_dropout(model.backbone, dropout),
+        training_attention(model.backbone, arguments.device, precision, dropout),
+    ):
         run_trainer(trainer, folder, checkpoint, first=first)
     if start is not None and start.path_accuracy > (trainer.state.best_metric or 0.0):
         start.restore()

@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
+from torch.nn.modules.dropout import _DropoutNd
 from transformers import EarlyStoppingCallback, PreTrainedModel, Trainer, TrainingArguments
 from transformers.integrations.integration_utils import (
     TensorBoardCallback,
@@ -35,8 +37,15 @@ __all__ = [
     "train_sampler",
     "training_arguments",
     "training_attention",
+    "training_dropout",
     "use_one_gpu",
 ]
+
+# Where modules keep a probability that they hand to torch's functions.
+_DROPOUTS = (
+    "dropout", "attention_dropout", "activation_dropout", "hidden_dropout", "dropout_prob",
+    "dropout_p",
+)  # fmt: skip
 
 
 def resolve_precision(precision: str, device: torch.device) -> torch.dtype:
@@ -165,18 +174,48 @@ def prepare_backbone(
 
 
 @contextmanager
+def training_dropout(backbone: PreTrainedModel, dropout: float | None) -> Iterator[None]:
+    """Within the block the backbone drops with this probability wherever it drops; None: as ever.
+
+    Dropout of adapters is theirs, and stays.
+    """
+    changed: list[tuple[nn.Module, str, float]] = []
+    if dropout is not None:
+        for name, module in backbone.named_modules():
+            if "lora_dropout" in name:
+                continue
+            known = ("p",) if isinstance(module, _DropoutNd) else _DROPOUTS
+            for attribute in known:
+                value = getattr(module, attribute, None)
+                if isinstance(value, float):
+                    changed.append((module, attribute, value))
+                    setattr(module, attribute, dropout)
+    try:
+        yield
+    finally:
+        for module, attribute, value in changed:
+            setattr(module, attribute, value)
+
+
+@contextmanager
 def training_attention(
-    backbone: PreTrainedModel, device: torch.device, precision: torch.dtype
+    backbone: PreTrainedModel,
+    device: torch.device,
+    precision: torch.dtype,
+    dropout: float | None = None,
 ) -> Iterator[None]:
     """Within the block a backbone attends in the way that trains fastest; same up to rounding.
 
     Torch's fused attention has no dropout on a processor and falls back to plain products, whose
     backward pass is slow in bf16: transformers' own (``eager``) needs fewer seconds and less
     memory there. An attention other than the standard one was chosen by somebody, and stays.
+
+    Args:
+        dropout: of the backbone, where it is not its own; without any the fused one is fastest.
     """
     config = backbone.config
     names = ("attention_probs_dropout_prob", "attention_dropout", "attn_pdrop")
-    drops = any(getattr(config, name, 0.0) for name in names)
+    drops = any(getattr(config, name, 0.0) for name in names) if dropout is None else dropout > 0
     standard = config._attn_implementation == "sdpa"
     if not (device.type == "cpu" and precision == torch.bfloat16 and drops and standard):
         yield

@@ -9,6 +9,7 @@ from hdlm_models import save_causal
 from typer.testing import CliRunner
 
 from hyperlm.cli import app
+from hyperlm.errors import OptionError
 from hyperlm.experiments import compare_tuned, report
 from hyperlm.experiments.compare_tuned import arms_of, train_and_score, tries_of, untried
 from hyperlm.experiments.features import FrozenData
@@ -177,3 +178,31 @@ def test_what_is_trained_must_be_known(data, demo_like, tmp_path):
     done = CliRunner().invoke(app, [*command[:-1], "trained=model", "--set", "paces=slow"])
     assert done.exit_code == 1
     assert "'slow' is none of gentle, fast" in done.output
+
+
+def test_runs_of_other_dropout_stand_apart(data, tmp_path, monkeypatch):
+    made = []
+
+    def work(data, trial):
+        made.append(trial.settings["options"].get("backbone_dropout"))
+        return fake(data, trial)
+
+    monkeypatch.setattr(compare_tuned, "train_and_score", work)
+    results = ResultsFile(tmp_path / "results.jsonl")
+    told = {"seeds": 2, "dims": (4,), "rates": "1e-4", "paces": "gentle", "arms": ("poincare",)}
+    for dropout in "own", "0", "0.2":
+        compare_tuned.run(data, results, backbone_dropout=dropout, **told)
+    assert made[::2] == [None, 0.0, 0.2]
+    report.write_report(results, tmp_path / "results.md")
+    text = (tmp_path / "results.md").read_text(encoding="utf-8")
+    start = f"### {data.name}, {Path(data.backbone).name}, 16 tokens"
+    for title, option in (
+        ("", "--set paces=gentle --arm poincare`"),
+        (", dropout 0", "--set paces=gentle --set backbone_dropout=0 --arm"),
+        (", dropout 0.2", "--set paces=gentle --set backbone_dropout=0.2 --arm"),
+    ):
+        section = text[text.index(f"{start}{title}, whole models") :]
+        assert option in section[: section.index("| d = 4, 2 seeds |")]
+    for wrong in "much", "1.5":
+        with pytest.raises(OptionError, match=r"backbone.dropout"):
+            compare_tuned.run(data, results, backbone_dropout=wrong, **told)

@@ -1,17 +1,20 @@
-"""The attention that trains fastest on a processor: when it is taken, and that nothing changes."""
+"""Attention and dropout inside the backbone while it trains, and that nothing of it stays."""
 
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from transformers import BertConfig, BertModel
+from torch import nn
+from transformers import BertConfig, BertModel, LlamaConfig, LlamaModel
 
 from hyperlm import training
 from hyperlm.data import load_data
+from hyperlm.errors import OptionError
+from hyperlm.lm.lora import inject_lora
 from hyperlm.options import TrainingOptions
 from hyperlm.run import build_model
-from hyperlm.training_setup import training_attention
+from hyperlm.training_setup import training_attention, training_dropout
 
 pytest_plugins = ["run_fixtures"]
 
@@ -92,18 +95,79 @@ def test_gradients_are_the_same_with_the_same_dropout(bf16: bool) -> None:
     assert apart(gradients(backbone(dropout=0.0), bf16=bf16)) > 0.1  # dropout was at work
 
 
-def test_training_takes_it(
-    run_settings: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("asked", "attention", "dropout"),
+    [(None, "eager", 0.1), (0.2, "eager", 0.2), (0.0, "sdpa", 0.0)],
+)
+def test_training_takes_both(
+    asked: float | None,
+    attention: str,
+    dropout: float,
+    run_settings: dict[str, Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     seen = []
 
     def run_trainer(trainer: Any, *_: Any, **__: Any) -> None:
-        seen.append(trainer.model.backbone.config._attn_implementation)
+        found = trainer.model.backbone
+        drops = {m.p for m in found.modules() if isinstance(m, nn.Dropout)}
+        seen.append((found.config._attn_implementation, drops))
 
     monkeypatch.setattr(training, "run_trainer", run_trainer)
-    options = TrainingOptions(**{**run_settings, "precision": "bf16"})
+    told = run_settings | {"precision": "bf16", "backbone_dropout": asked}
+    options = TrainingOptions(**told)
     bundle = load_data(options.data)
     model = build_model(options, bundle)
+    own = [m.p for m in model.modules() if isinstance(m, nn.Dropout)]
     training.fit(model, bundle, options, tmp_path, progress=False)
-    assert seen == ["eager"]
+    assert seen == [(attention, {dropout})]
     assert model.backbone.config._attn_implementation == "sdpa"
+    assert [m.p for m in model.modules() if isinstance(m, nn.Dropout)] == own
+
+
+def test_without_dropout_every_pass_is_the_same_and_afterwards_all_is_as_before() -> None:
+    config = {"hidden_dropout_prob": 0.4, "attention_probs_dropout_prob": 0.4}
+    model = BertModel(BertConfig(**{**backbone().config.to_dict(), **config})).train()
+    ids = torch.arange(24).reshape(2, 12)
+
+    def states() -> torch.Tensor:
+        return model(input_ids=ids).last_hidden_state
+
+    assert not torch.equal(states(), states())
+    with training_dropout(model, 0.0):
+        assert torch.equal(states(), states())
+    assert not torch.equal(states(), states())
+    with pytest.raises(KeyboardInterrupt), training_dropout(model, 0.0):
+        raise KeyboardInterrupt
+    assert {m.p for m in model.modules() if isinstance(m, nn.Dropout)} == {0.4}
+    with training_dropout(model, None):
+        assert not torch.equal(states(), states())
+
+
+def test_dropout_that_is_no_module_is_set_and_that_of_adapters_stays() -> None:
+    settings = {"vocab_size": 50, "hidden_size": 32, "intermediate_size": 48}
+    config = LlamaConfig(
+        **settings, num_hidden_layers=1, num_attention_heads=2, attention_dropout=0.3
+    )
+    model = LlamaModel(config)
+    inject_lora(model, rank=2, dropout=0.25)
+    attention = next(m for m in model.modules() if hasattr(m, "attention_dropout"))
+    adapters = [m for n, m in model.named_modules() if "lora_dropout" in n and hasattr(m, "p")]
+    assert adapters
+    with training_dropout(model, 0.0):
+        assert attention.attention_dropout == 0.0
+        assert {m.p for m in adapters} == {0.25}
+    assert attention.attention_dropout == 0.3
+
+
+def test_what_can_be_asked_for_the_backbone() -> None:
+    assert "backbone-dropout" not in TrainingOptions().command("x")
+    assert "--backbone-dropout 0.0" in TrainingOptions(backbone_dropout=0.0).command("x")
+    for wrong in 1.0, -0.1, float("nan"):
+        with pytest.raises(OptionError, match=f"--backbone-dropout {wrong}: must lie in"):
+            TrainingOptions(backbone_dropout=wrong)
+    with pytest.raises(OptionError, match="--backbone-dropout: with --freeze nothing"):
+        TrainingOptions(freeze=True, backbone_dropout=0.0)
+    with pytest.raises(OptionError, match="--backbone-dropout means nothing with --answer text"):
+        TrainingOptions(answer="text", backbone_dropout=0.0)

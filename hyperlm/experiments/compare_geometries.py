@@ -35,6 +35,7 @@ def run(
     trained: str = "head",
     rates: str = compare_tuned.RATES,
     paces: str = ",".join(compare_tuned.PACES),
+    backbone_dropout: str = "own",
     progress: bool = False,
     **settings: Any,
 ) -> None:
@@ -45,7 +46,7 @@ def run(
         dims: :data:`DIMS` by default, or 64 alone for whole models.
         arms: of ``GEOMETRIES``, or for whole models of ``compare_tuned.ARMS``; all by default.
         trained: ``head``, on frozen features, or ``model``, the backbone with it.
-        rates, paces: of the backbone and of the head, for whole models.
+        rates, paces, backbone_dropout: see :func:`.compare_tuned.run`, for whole models.
         settings: of :class:`~.settings.HeadRun`, for every arm; heads alone have them.
     Raises:
         OptionError: another ``trained``, an unknown arm.
@@ -61,6 +62,7 @@ def run(
             arms=named(arms, compare_tuned.ARMS),
             rates=rates,
             paces=paces,
+            backbone_dropout=backbone_dropout,
             progress=progress,
         )
         return

@@ -82,6 +82,7 @@ def run(
     arms: Sequence[str] = tuple(ARMS),
     rates: str = RATES,
     paces: str = ",".join(PACES),
+    backbone_dropout: str = "own",
     progress: bool = False,
 ) -> None:
     """Train what is missing in the results file: seed after seed, all arms of each.
@@ -89,15 +90,17 @@ def run(
     Args:
         rates: of the backbone, numbers with commas.
         paces: of the head, of ``PACES`` with commas.
+        backbone_dropout: inside the backbone: a probability, or ``own`` for what it comes with.
     Raises:
-        OptionError: rates that are no positive numbers, unknown paces.
+        OptionError: rates that are no positive numbers, unknown paces, no such dropout.
     """
+    dropout = _probability(backbone_dropout)
     numbers = rates_in(rates, "--set rates", example=f"rates={RATES}")
     wanted = _known(paces)
     for dim, seed, rate in itertools.product(dims, range(seeds), numbers):
         for arm, pace in itertools.product(arms, wanted):
             run_trials(
-                [Trial("hyperlm train", _settings(arm, dim, rate, pace), seed)],
+                [Trial("hyperlm train", _settings(arm, dim, rate, pace, dropout), seed)],
                 lambda trial: train_and_score(data, trial),
                 results,
                 source=data.describe(),
@@ -111,6 +114,7 @@ def tries_of(results: ResultsFile, data: str) -> dict[Try, list[Record]]:
     found: dict[Try, list[Record]] = {}
     for record in results.of(experiment=NAME):
         if record.data["name"] == data and isinstance(record.run, Trial):
+            # Of other dropout: told apart by the name, see ``sources``.
             options = record.run.settings["options"]
             rates = options["learning_rate"], options.get("head_learning_rate", FORMER)
             at = record.labels["arm"], options["dim"], *rates
@@ -200,8 +204,21 @@ def train_and_score(data: FrozenData, trial: Trial) -> dict[str, Any]:
     }
 
 
-def _settings(arm: str, dim: int, rate: float, pace: str) -> dict[str, Any]:
+def _probability(dropout: str) -> float | None:
+    if dropout == "own":
+        return None
+    try:
+        return TrainingOptions(backbone_dropout=float(dropout)).backbone_dropout
+    except ValueError:
+        raise OptionError(
+            f"--set backbone_dropout={dropout}: give a probability, or own for what it comes with."
+        ) from None
+
+
+def _settings(arm: str, dim: int, rate: float, pace: str, dropout: float | None) -> dict[str, Any]:
     options = {"dim": dim, "learning_rate": rate} | ARMS[arm]
+    if dropout is not None:
+        options["backbone_dropout"] = dropout
     options |= PACES[pace][options.get("head", "points")]
     if arm == "linear":  # from a random start, which has no distances
         del options["temperature"]

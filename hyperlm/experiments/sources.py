@@ -14,20 +14,23 @@ from pathlib import Path
 from typing import Any
 
 from hyperlm.experiments.results import Record, ResultsFile
+from hyperlm.experiments.trials import Trial
 
 __all__ = ["arguments", "arm_options", "called", "told_apart"]
 
 _USUAL = ("minilm", 128)  # backbone and tokens of a text, as the experiments have them
 _SAY_THEMSELVES = ("layer-sweep", "answers")  # how the backbone reads: in their own sections
+_WHOLE = "compare-geometries, whole models"
 _CONTENT = ("files", "taxonomy")
 _CALLED = "called"  # the name that the command was given
 
 
 def told_apart(results: ResultsFile) -> ResultsFile:
-    """The same records, whose data have a name for each backbone, length and content.
+    """The same records, whose data have a name for each backbone, length, dropout and content.
 
-    A name says the backbone and the length where they are not minilm and 128, and the content, by
-    the start of its checksum, where it differs between runs.
+    A name says the backbone and the length where they are not minilm and 128, the dropout inside a
+    backbone that was trained with the head where it was not its own, and the content, by the start
+    of its checksum, where it differs between runs.
     """
     contents: dict[str, set[str]] = {}
     for record in results.records:
@@ -68,6 +71,9 @@ def _name(record: Record, several: set[str], shared: set[str]) -> str:
     if record.labels.get("experiment") not in _SAY_THEMSELVES:
         # A folder by its last name, unless another ends alike.
         parts += (word if word in shared else Path(word).name for word in _options(data))
+    if record.labels.get("experiment") == _WHOLE and isinstance(record.run, Trial):
+        dropout = record.run.settings["options"].get("backbone_dropout")
+        parts += [f"dropout {dropout:g}"] if dropout is not None else []
     if data["name"] in several:
         parts.append(f"files {_content(data)}")
     return ", ".join(parts)
