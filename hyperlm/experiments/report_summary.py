@@ -145,7 +145,10 @@ def _accuracies(results: ResultsFile, sets: dict[str, Arms]) -> str:
         whole = compare_tuned.arms_of(results, name)
         kinds = {arm for arm, _ in whole}
         if _NAMED not in kinds or "linear" in kinds:
-            rows += _rows(f"{name}, backbone trained too", whole, _asked(whole))
+            unlike = (
+                "too, points from names, linear at random" if "linear" in kinds else "trained too"
+            )
+            rows += _rows(f"{name}, backbone {unlike}", whole, _asked(whole))
         if _NAMED in kinds:
             fair = {at: records for at, records in whole.items() if at[0] != "linear"}
             fair = {(arm.removesuffix(", names"), dim): r for (arm, dim), r in fair.items()}
