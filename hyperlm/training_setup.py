@@ -43,8 +43,8 @@ __all__ = [
 
 # Where modules keep a probability that they hand to torch's functions.
 _DROPOUTS = (
-    "dropout", "attention_dropout", "activation_dropout", "hidden_dropout", "dropout_prob",
-    "dropout_p",
+    "dropout", "attention_dropout", "activation_dropout", "hidden_dropout", "residual_dropout",
+    "embedding_dropout", "resid_pdrop", "attn_pdrop", "attn_dropout_p", "dropout_prob", "dropout_p",
 )  # fmt: skip
 
 
@@ -187,7 +187,7 @@ def training_dropout(backbone: PreTrainedModel, dropout: float | None) -> Iterat
             known = ("p",) if isinstance(module, _DropoutNd) else _DROPOUTS
             for attribute in known:
                 value = getattr(module, attribute, None)
-                if isinstance(value, float):
+                if isinstance(value, int | float) and not isinstance(value, bool):
                     changed.append((module, attribute, value))
                     setattr(module, attribute, dropout)
     try:

@@ -32,6 +32,7 @@ RAGGED = "l1,l2,l3\na,b,c\na,d,e\na,b,c\nf,,\n"
         ),
         ("texts.csv", "text,x,y,z\nhello,a,b,c\nhello,a,d,e\nhello,f,,\n", ("x", "y", "z")),
         ("edges.csv", "child,parent\na,\nf,\nb,a\nc,b\nd,a\ne,d\n", None),
+        ("edges3.csv", "child,parent,,\na,,,\nf,,,\nb,a,,\nc,b,,\nd,a,,\ne,d,,\n", None),
         ("edges2.csv", '"Parent";"Child"\n;a\n;f\na;b\nb;c\na;d\nd;e\n', None),
     ],
 )
@@ -79,6 +80,10 @@ def test_columns_can_be_named(tmp_path):
     edges = tmp_path / "e.csv"
     edges.write_text("body,child,parent\nhello,b,a\n")
     assert read_tree(edges).counts is None
+    both = tmp_path / "both.csv"
+    both.write_text("text,child,parent\nhello,b,a\n")
+    found = read_tree(both, text_column="text", label_columns=["parent", "child"])
+    assert list(found.counts) == [1, 1]
     found = read_tree(edges, text_column="body", label_columns=["parent", "child"])
     assert (found.taxonomy.path(1), list(found.counts)) == (("a", "b"), [1, 1])
     long = tmp_path / "long.csv"
@@ -102,6 +107,13 @@ def test_folders_and_named_sets(tmp_path, monkeypatch):
     assert read_tree("v1.2").taxonomy == found.taxonomy
     for split in "train", "test":  # labels alone, and a taxonomy with more of them
         (folder / f"{split}.csv").write_text("l\na\n")
+    # In a small split every text may have a class of its own: no id.
+    few = tmp_path / "few"
+    few.mkdir()
+    for split, times in ("train", 2), ("test", 1):
+        rows = [f"x,{i},{i}a\n" for i in range(25)] * times
+        (few / f"{split}.csv").write_text("text,l1,l2\n" + "".join(rows))
+    assert len(read_tree(few).taxonomy) == 50
     (folder / "t.taxonomy").write_text("root\ta\tb\n")
     assert set(read_tree(folder).taxonomy.names) == {"a", "b"}
     original = tmp_path / "original"
@@ -144,6 +156,8 @@ def test_a_run_is_told_from_data(tmp_path):
         (",l1,l2\n0,a,b\n", None, r"column 1 has no name \(the columns are \['', 'l1', 'l2'\]\)"),
         ("Text,l1\nhello,a\n", None, "no column 'text'.*Did you mean 'Text'.*--text-column"),
         ("l1|l2\na|b\n", None, r"If '\|' separates its columns"),
+        ("animal > dog\nanimal > cat\n", None, "the first line, 'animal > dog', looks like a path"),
+        ("child,parent,text\na,b,x\n", None, "taxonomy, 'text' makes it a table of texts"),
         ("Phones,Smart\nPhones,Old\n", None, "'Phones' is the name of a column and, in line 2"),
         (
             "id,l\n" + "".join(f"{i},a\n" for i in range(30)),

@@ -7,7 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from hyperlm.cli import app
-from hyperlm.errors import OptionError
+from hyperlm.errors import ModelError, OptionError
 from hyperlm.viz import read_source
 
 TABLE = "body,kind,sort\nhello,a,b\nhello,a,c\nhello,a,b\n"
@@ -48,6 +48,22 @@ def test_embed_takes_the_same_columns(table, tmp_path):
     done = run("embed", table, *words)
     assert done.exit_code == 0, done.output
     assert read_source(points).taxonomy.names == ("a", "b", "c")
+
+
+def test_a_folder_named_like_a_set_is_taken_by_its_path(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "demo").mkdir()
+    (tmp_path / "demo" / "train.csv").write_text("text,l1,l2\nx,a,b\ny,a,b\n")
+    done = run("embed", "./demo", "--dim", 2, "--epochs", 1, "-o", "p.safetensors")
+    assert done.exit_code == 0, done.output
+    assert "Note: Levels: l1 > l2" in done.output  # embed tells what it read, too
+    assert read_source("p.safetensors").taxonomy.names == ("a", "b")
+
+
+def test_label_columns_beside_data_are_of_the_data(table):
+    """A model on the hub stays one; without data the name is that of a data set."""
+    with pytest.raises(ModelError, match="owner/name"):
+        read_source("owner/name", data=table, columns={"label_columns": ("kind",)})
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,13 @@ from typer.testing import CliRunner
 
 from hyperlm.cli import app
 from hyperlm.embedding import EmbeddingOptions, embed, reconstruction
-from hyperlm.errors import HyperlmError, OffManifoldError, OptionError, TaxonomyError
+from hyperlm.errors import (
+    HyperlmError,
+    HyperlmWarning,
+    OffManifoldError,
+    OptionError,
+    TaxonomyError,
+)
 from hyperlm.experiments import report, report_trees, trees
 from hyperlm.experiments.results import ResultsFile
 from hyperlm.experiments.trees import Tree, arms_of, enclosed
@@ -148,7 +154,8 @@ def test_wrong_words_and_broken_trees_are_explained(tmp_path):
 def test_a_table_of_labels_alone_will_do(tmp_path):
     table = tmp_path / "labels.csv"
     table.write_text("kind,sort,id\na,b,1\na,c,2\n")
-    assert len(trees.read(str(table)).taxonomy) == 5
+    with pytest.warns(HyperlmWarning, match=r"labels\.csv: Levels: kind > sort > id"):
+        assert len(trees.read(str(table)).taxonomy) == 5
     found = trees.read(str(table), columns={"label_columns": ("kind", "sort")})
     assert found.taxonomy == Taxonomy.from_paths([("a", "b"), ("a", "c")])
     assert (found.name, found.files) == ("labels.csv", {})

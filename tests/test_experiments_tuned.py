@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from hyperlm.cli import app
 from hyperlm.errors import OptionError
-from hyperlm.experiments import compare_tuned, report
+from hyperlm.experiments import compare_geometries, compare_tuned, report
 from hyperlm.experiments.compare_tuned import arms_of, train_and_score, tries_of, untried
 from hyperlm.experiments.features import FrozenData
 from hyperlm.experiments.measure import unbits
@@ -206,3 +206,5 @@ def test_runs_of_other_dropout_stand_apart(data, tmp_path, monkeypatch):
     for wrong in "much", "1.5":
         with pytest.raises(OptionError, match=r"backbone.dropout"):
             compare_tuned.run(data, results, backbone_dropout=wrong, **told)
+    with pytest.raises(OptionError, match="backbone_dropout=0: of --set trained=model"):
+        compare_geometries.run(data, results, dims=(4,), backbone_dropout="0")

@@ -159,6 +159,10 @@ def test_dropout_that_is_no_module_is_set_and_that_of_adapters_stays() -> None:
         assert attention.attention_dropout == 0.0
         assert {m.p for m in adapters} == {0.25}
     assert attention.attention_dropout == 0.3
+    attention.attention_dropout = 0  # as some configurations write it
+    with training_dropout(model, 0.2):
+        assert attention.attention_dropout == 0.2
+    assert attention.attention_dropout == 0
 
 
 def test_what_can_be_asked_for_the_backbone() -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from hyperlm.cli.columns import LabelColumns, PathSeparator, TextColumn, column_arguments
-from hyperlm.cli.errors import Debug
+from hyperlm.cli.errors import Debug, say
 from hyperlm.errors import DataError, OutputError
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ def _option(panel: str, help: str, *names: str, metavar: str | None = None) -> A
 
 def embed(
     taxonomy: Annotated[
-        Path,
+        str,
         typer.Argument(
             help="Taxonomy file: .json, .csv, .tsv, .yaml, .taxonomy, each also .gz; or a table of "
             "label paths, with texts or without; or a data set, as for train."
@@ -114,16 +114,17 @@ def embed(
         temperature=temperature,
         seed=seed,
     )
-    tree = read_tree(
-        taxonomy, **column_arguments(text_column, label_columns, path_separator)
-    ).taxonomy
+    found = read_tree(taxonomy, **column_arguments(text_column, label_columns, path_separator))
+    for note in found.notes:
+        say(f"Note: {note}")
+    tree = found.taxonomy
     begun = time.perf_counter()
     points = _train(tree, options, checkpoint, resume=resume)
     seconds = time.perf_counter() - begun
     save_points(output, points, tree, c=options.c, command=_command())
     checkpoint.unlink(missing_ok=True)
     facts = {
-        "taxonomy": str(taxonomy),
+        "taxonomy": taxonomy,
         "output": str(output),
         "options": vars(options),
         "nodes": len(tree),

@@ -252,7 +252,8 @@ def _read(run: str, data: str | None, split: str, limit: int, columns: dict[str,
     from hyperlm.progress import quiet_libraries
     from hyperlm.viz import read_source
 
-    if not has_labels_to_show(run, label_columns=columns.get("label_columns")):
+    of_run = columns.get("label_columns") if data is None else None
+    if not has_labels_to_show(run, label_columns=of_run):
         quiet_libraries()
         data = data if limit else None
     return read_source(run, data=data, split=split, limit=limit, say=say, columns=columns)

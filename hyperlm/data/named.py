@@ -169,7 +169,7 @@ def _dbpedia_from_hub() -> dict[str, Path]:
     except Exception as error:  # of whichever HTTP library; all mean "not to be had"
         reason = str(error).strip().partition("\n")[0]
         raise DataError(
-            f"--data dbpedia: the set is neither on this machine nor to be had now ({reason}). "
+            f"dbpedia: the set is neither on this machine nor to be had now ({reason}). "
             f"Either connect to the network, so that it is fetched from the Hugging Face hub "
             f"({DBPEDIA_REPO}, {', '.join(DBPEDIA_FILES.values())}); or put train.csv, val.csv and "
             "test.csv with the columns text,l1,l2,l3 into a folder 'dbpedia' inside the folder "

@@ -143,6 +143,20 @@ def csv_form(path: str | Path) -> CsvForm:
         return CsvForm(_separator(_header(decoded_lines(path, stream))), marked)
 
 
+def header_of(path: str | Path) -> list[str]:
+    """Names of the columns of a CSV or TSV as they stand there; none of an empty one.
+
+    Raises:
+        DataError: The file cannot be read.
+    """
+    path = Path(path)
+    suffix, gzipped = table_format(path)
+    with opened(path, gzipped) as stream:
+        above = _header(decoded_lines(path, stream))
+    rows = csv.reader(above, delimiter="\t" if suffix == ".tsv" else _separator(above))
+    return next((row for row in rows if any(row)), [])
+
+
 def _header(lines: Iterator[str]) -> list[str]:
     """Lines up to the end of the header, whose quoted names may have a few breaks."""
     above: list[str] = []

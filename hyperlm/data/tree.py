@@ -19,7 +19,7 @@ from hyperlm.data.labels import Columns, LabelledTexts, choose_columns, no_colum
 from hyperlm.data.named import NAMED_SETS, Located, in_data_folder, locate
 from hyperlm.data.record import separator_doubts
 from hyperlm.data.splits import find_split_files
-from hyperlm.data.table import FORMATS, Table, file_table
+from hyperlm.data.table import FORMATS, Table, header_of
 from hyperlm.data.wos import original_folder
 from hyperlm.errors import DataError, OptionError
 from hyperlm.taxonomy import Taxonomy
@@ -136,9 +136,14 @@ def _is_taxonomy(path: Path, *, named: bool) -> bool:
         return _ends(path, SUFFIXES)
     if named or not _ends(path, SUFFIXES) or not path.is_file():
         return False
-    _, row = next(iter(file_table(path).rows))
-    columns = {name.strip().lower() for name in row}
-    return {"child", "parent"} <= columns and not columns & set(_TEXTS)
+    columns = {name.strip().lower() for name in header_of(path)}
+    if {"child", "parent", "text"} <= columns:
+        raise DataError(
+            f"{path}: columns 'child' and 'parent' make it a taxonomy, 'text' makes it a table of "
+            "texts. If it is the latter, name its columns with --text-column and --label-columns; "
+            "else rename 'text' or leave it out."
+        )
+    return {"child", "parent"} <= columns
 
 
 def _labels(
@@ -150,7 +155,9 @@ def _labels(
     """All tables, by the columns of the first; and names of levels where the columns have them."""
     parts: list[LabelledTexts] = []
     columns, names = None, None
-    for table in found.tables.values():
+    # Of a small test split every text may be of another class.
+    large = next((split for split in ("train", "all") if split in found.tables), None)
+    for split, table in found.tables.items():
         _, row = next(iter(table.rows))
         if text_column is None and holds_dialogues(row):
             table = turns(table)
@@ -171,10 +178,10 @@ def _labels(
             )
             names = columns.labels if len(columns.labels) > 1 else table.labels
         parts.append(read_labels(table, columns))
-        if label_columns is None:
+        if label_columns is None and split in (large, None):
             refuse_ids(parts[-1], columns)
-            if columns.text is None:
-                _refuse_no_names(table, parts[-1], columns)
+        if label_columns is None and columns.text is None:
+            _refuse_no_names(table, parts[-1], columns)
     assert columns is not None  # locate finds a table or raises
     return parts, columns, names
 
@@ -189,6 +196,11 @@ def _refuse_no_header(table: Table, names: list[str], labels: Sequence[str] | No
 
 def _refuse_no_names(table: Table, found: LabelledTexts, columns: Columns) -> None:
     """Labels alone, by columns that nobody named: are they names, below a header?"""
+    if not table.typed and len(columns.labels) == 1 and columns.separator in columns.labels[0]:
+        raise DataError(
+            f"{table.name}: the first line, {columns.labels[0][:60]!r}, looks like a path. A table "
+            "begins with the names of its columns: add a line above, such as 'label'."
+        )
     for i, of_row in enumerate(found.paths):
         for path in of_row:
             for level, name in enumerate(path):

@@ -66,6 +66,11 @@ def run(
             progress=progress,
         )
         return
+    if backbone_dropout != "own":
+        raise OptionError(
+            f"--set backbone_dropout={backbone_dropout}: of --set trained=model; frozen backbones "
+            "drop nothing. Leave one out, or add the other."
+        )
     for dim in dims or DIMS:
         for arm in named(arms, GEOMETRIES):
             # One space has one tuning: that of the ball, which the hyperboloid would only repeat.

@@ -8,6 +8,7 @@ Command: ``hyperlm experiment trees``.
 
 import itertools
 import math
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ from tqdm.auto import tqdm
 
 from hyperlm.data import read_tree
 from hyperlm.embedding import EmbeddingOptions, embed, reconstruction
-from hyperlm.errors import OffManifoldError, OptionError
+from hyperlm.errors import HyperlmWarning, OffManifoldError, OptionError
 from hyperlm.experiments.arms import LADDER, named
 from hyperlm.experiments.results import Record, ResultsFile
 from hyperlm.experiments.trials import Trial, run_trials
@@ -82,6 +83,8 @@ def read(
     if path.is_file() and "taxonomy" not in given:
         found = read_tree(path, **given)
         if found.counts is None:  # a taxonomy, or labels alone
+            for note in found.notes:
+                warnings.warn(f"{source}: {note}", HyperlmWarning, stacklevel=2)
             return Tree(path.name, found.taxonomy, {})
     from hyperlm.experiments.features import FrozenData
 

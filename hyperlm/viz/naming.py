@@ -161,7 +161,7 @@ def _beside(plan: Naming, node: int, ruler: Ruler) -> Iterator[tuple[float, Labe
         reach = np.linalg.norm(plan.at[node]) - np.linalg.norm(plan.at[above]) - 2 * gap
         fitting = int(len(text) * reach / ruler.about(text, size))
         if fitting >= _KEPT * len(text):
-            short = shorten(text, fitting)
+            short = shorten(plan.taxonomy.name(node), min(fitting, len(text)))
             inward = plan.at[node] - way * (gap + ruler.extent(short, size)[0])
             yield 0.0, ruler.radial(short, inward[0], inward[1], angle, size=size)
         outward = plan.at[node] + way * gap

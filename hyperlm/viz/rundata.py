@@ -168,7 +168,8 @@ def read_source(
         ModelError, TaxonomyError, DataError: What is there cannot be used; the message says why.
     """
     source, columns = Path(path), dict(columns or {})
-    if not has_labels_to_show(path, label_columns=columns.get("label_columns")):
+    of_path = columns.get("label_columns") if data is None else None  # else they are of the data
+    if not has_labels_to_show(path, label_columns=of_path):
         return collect_run(path, data=data, split=split, limit=limit, say=say, columns=columns)
     if data is not None:
         raise OptionError(
