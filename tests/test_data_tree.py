@@ -75,7 +75,7 @@ def test_columns_can_be_named(tmp_path):
     table.write_text("id,kind,path\n1,x,a/b\n2,y,a/c\n")
     found = read_tree(table, label_columns=["path"], path_separator="/")
     assert found.taxonomy == Taxonomy.from_paths([("a", "b"), ("a", "c")])
-    assert found.notes == ()
+    assert (found.notes, found.advice) == ((), ())
     # An edge list of which columns are named is a table like any other.
     edges = tmp_path / "e.csv"
     edges.write_text("body,child,parent\nhello,b,a\n")
@@ -224,6 +224,14 @@ def test_pairs_of_nodes_and_what_is_above_them_in_a_dag():
     assert len(row) == len(found)
 
 
+def test_one_split_of_many_may_stand_alone(tmp_path):
+    """Without train and all the first table is looked at for ids."""
+    rows = "".join(f"x,{i},a\n" for i in range(30))
+    (tmp_path / "test.csv").write_text("text,id,l\n" + rows)
+    with pytest.raises(DataError, match="every row has its own 'id'"):
+        read_tree(tmp_path)
+
+
 def test_what_is_told_of_the_labels(tmp_path):
     table = tmp_path / "two.jsonl"
     rows = (
@@ -237,13 +245,12 @@ def test_what_is_told_of_the_labels(tmp_path):
     assert found.notes == ("2 texts. Leaves with a single text: 1 of 2 (a > c).",)
     table = tmp_path / "t.csv"
     table.write_text("text,l1,l2\nhello,a,b\nhello,a,b\nhello,a,mis\x1b[31m\n")
-    assert read_tree(table).notes == (
-        "Levels: l1 > l2 (--label-columns names others).",
-        "3 texts. Leaves with a single text: 1 of 2 (a > mis[31m).",
-    )
+    found = read_tree(table)
+    assert found.advice == ("Levels: l1 > l2 (--label-columns names others).",)
+    assert found.notes == ("3 texts. Leaves with a single text: 1 of 2 (a > mis[31m).",)
     table.write_text("category\na/b\na/c\nd/e\n")
-    (note,) = read_tree(table).notes
-    assert note.endswith("If '/' separates levels, give it as --path-separator.")
+    (line,) = read_tree(table).advice
+    assert line.endswith("If '/' separates levels, give it as --path-separator.")
     folder = tmp_path / "set"
     folder.mkdir()
     (folder / "train.csv").write_text("text,l\nhello,a\nhello,a\n")

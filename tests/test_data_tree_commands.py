@@ -39,7 +39,9 @@ def test_the_page_of_a_table_counts_its_texts(table, tmp_path):
     assert data["nodes"]["count"] == [3, 2, 1]
     assert data["levels"] == ["kind", "sort"]
     assert (data["title"], data["texts"]) == ("t", None)
-    assert any("3 texts." in note for note in data["notes"])
+    assert "Levels: kind > sort" in done.output
+    # Options of a command say nothing to whoever looks at the page.
+    assert data["notes"] == ["3 texts. Leaves with a single text: 1 of 2 (a > c)."]
 
 
 def test_embed_takes_the_same_columns(table, tmp_path):

@@ -115,8 +115,8 @@ def embed(
         seed=seed,
     )
     found = read_tree(taxonomy, **column_arguments(text_column, label_columns, path_separator))
-    for note in found.notes:
-        say(f"Note: {note}")
+    for line in found.advice:
+        say(f"Note: {line}")
     tree = found.taxonomy
     begun = time.perf_counter()
     points = _train(tree, options, checkpoint, resume=resume)

@@ -42,6 +42,7 @@ class LabelTree:
         level_names: One for each level, coarse to fine, where the source has names for them.
         counts: int64 ``(N,)`` texts at or below each node, of all splits; None without texts.
         notes: What whoever looks at it must know, in sentences.
+        advice: What whoever named the source should check, with the options that change it.
     """
 
     taxonomy: Taxonomy
@@ -49,6 +50,7 @@ class LabelTree:
     level_names: tuple[str, ...] | None = None
     counts: NDArray[np.int64] | None = None
     notes: tuple[str, ...] = ()
+    advice: tuple[str, ...] = ()
 
 
 def read_tree(
@@ -91,11 +93,11 @@ def read_tree(
     found = locate(source, label_columns=label_columns)
     parts, columns, level_names = _labels(found, text_column, label_columns, path_separator)
     taxonomy, _ = taxonomy_of(found.taxonomy, parts)
-    notes = list(found.warnings)
+    notes, advice = list(found.warnings), []
     if label_columns is None and found.kind != "named" and len(columns.labels) > 1:
-        notes.append(f"Levels: {' > '.join(columns.labels)} (--label-columns names others).")
+        advice.append(f"Levels: {' > '.join(columns.labels)} (--label-columns names others).")
     paths = [path for part in parts for of_row in part.paths for path in of_row]
-    notes += [f"{doubt}." for doubt in separator_doubts(paths, columns)]
+    advice += [f"{doubt}." for doubt in separator_doubts(paths, columns)]
     counts = None
     if columns.text is not None:
         ends = [nodes for part in parts for nodes in gold_nodes(part, taxonomy)]
@@ -103,7 +105,8 @@ def read_tree(
         notes.append(_told(taxonomy, counts, len(ends)))
     title = path.resolve().name if path.is_dir() else _stem(path) if path.is_file() else found.name
     fits = level_names is not None and len(level_names) == taxonomy.num_levels
-    return LabelTree(taxonomy, title, level_names if fits else None, counts, tuple(notes))
+    names = level_names if fits else None
+    return LabelTree(taxonomy, title, names, counts, tuple(notes), tuple(advice))
 
 
 def has_labels_to_show(source: str | Path, *, label_columns: Sequence[str] | None = None) -> bool:
@@ -155,8 +158,8 @@ def _labels(
     """All tables, by the columns of the first; and names of levels where the columns have them."""
     parts: list[LabelledTexts] = []
     columns, names = None, None
-    # Of a small test split every text may be of another class.
-    large = next((split for split in ("train", "all") if split in found.tables), None)
+    # Of a small test split every text may be of another class: no sign of ids.
+    largest = next((s for s in ("train", "all") if s in found.tables), next(iter(found.tables)))
     for split, table in found.tables.items():
         _, row = next(iter(table.rows))
         if text_column is None and holds_dialogues(row):
@@ -178,7 +181,7 @@ def _labels(
             )
             names = columns.labels if len(columns.labels) > 1 else table.labels
         parts.append(read_labels(table, columns))
-        if label_columns is None and split in (large, None):
+        if label_columns is None and split == largest:
             refuse_ids(parts[-1], columns)
         if label_columns is None and columns.text is None:
             _refuse_no_names(table, parts[-1], columns)

@@ -83,8 +83,8 @@ def read(
     if path.is_file() and "taxonomy" not in given:
         found = read_tree(path, **given)
         if found.counts is None:  # a taxonomy, or labels alone
-            for note in found.notes:
-                warnings.warn(f"{source}: {note}", HyperlmWarning, stacklevel=2)
+            for line in found.advice:
+                warnings.warn(f"{source}: {line}", HyperlmWarning, stacklevel=2)
             return Tree(path.name, found.taxonomy, {})
     from hyperlm.experiments.features import FrozenData
 

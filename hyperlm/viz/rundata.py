@@ -188,8 +188,8 @@ def read_source(
             title, tree, _level_names(tree), placed.geometry, placed.c, placed.points, None
         )
     found = read_tree(path, **columns)
-    for note in found.notes:
-        (say or _stderr)(note)
+    for line in found.advice + found.notes:
+        (say or _stderr)(line)
     shown = replace(
         taxonomy_data(found.taxonomy, title=found.title), counts=found.counts, notes=found.notes
     )
