@@ -79,6 +79,37 @@ def test_compiled_training_needs_no_call_before_it(made):
     torch.testing.assert_close(out.loss, made(WIDTH, tree(), dim=4, dropout=0.0)(hidden, ends).loss)
 
 
+@pytest.mark.parametrize(("geometry", "coordinates"), SPACES[:-1])
+def test_a_second_curvature_compiles_as_well(geometry, coordinates):
+    """The compiler takes a number that differs between two heads for a variable."""
+    torch._dynamo.reset()
+    hidden, ends = batch(tree())
+    for c in (0.7, 1.3, 2.0):
+        head = make(geometry, coordinates, curvature=c).eval()
+        found = torch.compile(head, fullgraph=True, backend="eager")(hidden, ends)
+        torch.testing.assert_close(found.loss, head(hidden, ends).loss)
+        torch.testing.assert_close(found.points, head(hidden, ends).points)
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute")  # of torch, at a break in the graph
+def test_compiled_training_with_cones_draws_what_plain_training_draws():
+    torch._dynamo.reset()
+    wide = Taxonomy.from_paths([(f"a{i}", f"b{i}{j}") for i in range(9) for j in range(300)])
+    options = {"dropout": 0.0, "curvature": 1.3, "cone_weight": 0.1, "text_cone_weight": 0.1}
+    plain, compiled = (HyperbolicHead(WIDTH, wide, dim=4, **options) for _ in range(2))
+    graphs = []
+    step = torch.compile(compiled, backend=lambda graph, inputs: graphs.append(graph) or graph)
+    hidden, ends = batch(wide)
+    losses, counts = [], []
+    for _ in range(3):
+        losses.append((plain(hidden, ends).loss, step(hidden, ends).loss))
+        counts.append(len(graphs))
+    for of_plain, of_compiled in losses:
+        torch.testing.assert_close(of_compiled, of_plain)
+    assert len({of_plain.item() for of_plain, _ in losses}) == 3  # each step draws anew
+    assert counts[0] == counts[2]  # and compiles nothing anew
+
+
 def test_a_head_pickled_before_its_tables_were_made_finds_them():
     head = LinearHead(WIDTH, tree(), dim=4)
     head._all_cuts = None

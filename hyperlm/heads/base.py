@@ -177,8 +177,9 @@ class HierarchicalHead(nn.Module):
             loss = None
             if targets is not None:
                 loss = path_loss(logits, self.cuts(logits.device), targets, kind=self.loss_kind)
-                extra = self.extra_loss(tangents, targets)
-                loss = loss if extra is None else loss + extra
+        if loss is not None and targets is not None:
+            extra = self.extra_loss(tangents, targets)
+            loss = loss if extra is None else loss + extra
         return HeadOutput(logits, points, loss)
 
     def decode(self, logits: Tensor) -> list[tuple[str, ...]]:

@@ -45,6 +45,9 @@ class HyperbolicHead(HierarchicalHead):
         out = head(hidden, targets)     # logits (B, N), points (B, 64), loss
         head.decode(out.logits)         # paths that exist in the taxonomy
 
+    ``torch.compile(fullgraph=True)`` and ``torch.export`` take it whole, but for cone losses, which
+    ``torch.compile`` leaves out of the graph: their pairs are drawn by NumPy.
+
     Train ``head.points`` with :func:`hyperlm.optim.build_optimizer` or any optimiser of geoopt: an
     ordinary optimiser would move them as if the space were flat.
 
@@ -224,14 +227,18 @@ class HyperbolicHead(HierarchicalHead):
         return self.bias[nodes].float() - temperature * dist
 
     def extra_loss(self, tangents: list[Tensor], targets: Tensor) -> Tensor | None:
-        if self.cone_loss is None:
-            return None
+        return None if self.cone_loss is None else self._in_cones(self.cone_loss, tangents, targets)
+
+    # Pairs are drawn by NumPy. Not inside a context manager, or nothing of the head would compile.
+    @torch.compiler.disable
+    def _in_cones(self, cone_loss: ConeLoss, tangents: list[Tensor], targets: Tensor) -> Tensor:
         cuts = self.cuts(targets.device)
         rows, ends, _ = gold_ends(targets, cuts)
         of_level = [tangents[tap][rows] for tap in self.tap_of_level]
         marked = targets[rows] if targets.dtype == torch.bool else None
         gold = cuts.member_at[ends]
-        return self.cone_loss(self.node_tangents(), of_level, gold, self.c, marked=marked)
+        with torch.autocast(tangents[0].device.type, enabled=False):
+            return cone_loss(self.node_tangents(), of_level, gold, self.c, marked=marked)
 
     # -- starting --------------------------------------------------------------------------
 

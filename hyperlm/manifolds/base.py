@@ -65,7 +65,7 @@ class Geometry(Manifold):
 
     @c.setter
     def c(self, value: float | Tensor) -> None:
-        if not isinstance(value, Tensor) and not (value > 0 and math.isfinite(value)):
+        if not isinstance(value, Tensor) and not 0 < value < math.inf:
             raise OptionError(f"{self.name}: c = {value} must be positive; the curvature is -c.")
         # Past nn.Module.__setattr__, which would register a Parameter.
         self.__dict__["_c"] = value
