@@ -25,8 +25,8 @@ from explorer_pages import page_of, place
 from hyperlm import load
 from hyperlm.viz.answering import answerer
 from hyperlm.viz.explorer import explorer_html, page_layouts
-from hyperlm.viz.rundata import collect_model
 from hyperlm.viz.serve import PageServer
+from hyperlm.viz.sources import collect_model
 
 HERE = Path(__file__).resolve().parent
 LARGEST = (1500, 920)

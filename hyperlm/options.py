@@ -1,23 +1,15 @@
 """The settings of a training run, in one place: the command fills them, a run folder keeps them."""
 
 import json
-import math
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 from hyperlm.errors import ModelError, OptionError
+from hyperlm.options_checks import check_options, flag
 
-__all__ = ["ADAPTERS", "PRECISIONS", "TrainingOptions", "check_joined", "head_arguments"]
+__all__ = ["TrainingOptions", "head_arguments"]
 
-ADAPTERS = ("lora", "hyplora")
-PRECISIONS = ("auto", "fp32", "bf16", "fp16")
-
-_OF_POINTS = (
-    "pooling", "head", "geometry", "dim", "curvature", "learn_curvature", "coordinates", "init",
-    "loss", "cone_weight", "cone_pairs", "text_cone_weight", "dropout", "backbone_dropout",
-    "point_learning_rate", "temperature", "freeze", "descriptions",
-)  # fmt: skip
 _OF_HEADS = ("dim", "loss", "dropout", "seed")
 _OF_POINT_HEADS = (
     "geometry", "curvature", "learn_curvature", "coordinates", "init", "cone_weight", "cone_pairs",
@@ -27,7 +19,6 @@ _OF_POINT_HEADS = (
 # What a start knows, fast rates undo (docs/decisions/0015 and 0018).
 _PACES = {"texts": (1e-4, 3e-3, 20.0), "names": (3e-4, 1e-2, 20.0)}
 _FROM_NOTHING = (3e-3, 3e-2, 10.0)
-_OF_WORDS = ("speakers", "level_weights", "packed", "reply_column", "reply_tokens")
 
 
 @dataclass(frozen=True)
@@ -123,97 +114,9 @@ class TrainingOptions:
     report_to: str = "none"
 
     def __post_init__(self) -> None:
-        positive = (
-            "batch_size", "accumulate", "max_length", "learning_rate", "head_learning_rate",
-            "point_learning_rate", "temperature", "max_grad_norm", "reply_tokens",
-        )  # fmt: skip
-        for name in positive:
-            value = getattr(self, name)
-            if value is not None and not 0 < value < math.inf:
-                raise OptionError(
-                    f"{_flag(name)} {getattr(self, name)}: must be greater than 0 and finite."
-                )
-        for name in ("cone_weight", "text_cone_weight", "weight_decay", "patience"):
-            if not 0 <= getattr(self, name) < math.inf:
-                raise OptionError(
-                    f"{_flag(name)} {getattr(self, name)}: must be finite and not negative."
-                )
-        if not 0 <= self.seed < 2**32:
-            raise OptionError(f"--seed {self.seed}: give a number from 0 to {2**32 - 1}.")
-        for name in ("dropout", "backbone_dropout", "warmup", "val_fraction"):
-            if not 0 <= (getattr(self, name) or 0.0) < 1:
-                raise OptionError(f"{_flag(name)} {getattr(self, name)}: must lie in [0, 1).")
-        choices = {
-            "answer": ("points", "text", "joined"),
-            "speakers": ("tied", "lora", "free"),
-            "head": ("points", "linear"),
-            "geometry": ("poincare", "lorentz", "euclidean"),
-            "coordinates": ("tangent", "native"),
-            "init": ("auto", "names", "texts", "tree", "random"),
-            "loss": ("level", "path", "leaf"),
-            "cone_pairs": ("closure", "edges"),
-            "pooling": ("auto", "mean", "last"),
-            "adapter": ADAPTERS,
-            "precision": PRECISIONS,
-        }
-        for name, allowed in choices.items():
-            value = getattr(self, name)
-            if value not in allowed:
-                raise OptionError(
-                    f"{_flag(name)} {value!r} is unknown; choose one of {', '.join(allowed)}."
-                )
-        self._check_answer()
-        if self.adapter != "lora" and self.lora is None:
-            raise OptionError(
-                f"--adapter {self.adapter} says which adapters to train; give their rank with "
-                "--lora RANK."
-            )
-        if self.freeze and self.lora:
-            raise OptionError(
-                "--freeze and --lora exclude each other: one trains nothing of the backbone, "
-                "the other adapters inside it. Give one."
-            )
-        if self.freeze and self.backbone_dropout is not None:
-            raise OptionError(
-                "--backbone-dropout: with --freeze nothing of the backbone trains. Leave one out."
-            )
-        if self.freeze and self.gradient_checkpointing:
-            raise OptionError(
-                "--gradient-checkpointing saves memory in the backward pass of the backbone; with "
-                "--freeze there is none. Leave one out."
-            )
-        flat = "--head linear" if self.head == "linear" else "--geometry euclidean"
-        if (self.head == "linear" or self.geometry == "euclidean") and (
-            self.learn_curvature or self.curvature != 1.0
-        ):
-            raise OptionError(f"--curvature and --learn-curvature mean nothing with {flat}.")
-        if self.head == "linear" and (self.cone_weight or self.text_cone_weight):
-            raise OptionError(
-                "--cone-weight needs --head points: a linear head has no points to put in cones."
-            )
+        check_options(self)
 
-        if self.head == "linear" and self.init == "tree":
-            raise OptionError(
-                "--init tree places node points, and --head linear has none: choose names, texts "
-                "or random, or leave it out."
-            )
-        if self.descriptions is not None and self._start() not in ("names", "texts"):
-            raise OptionError(
-                f"--descriptions says what label names mean, and --init {self.init} reads no "
-                "names: choose names or texts, or leave it out."
-            )
-        if self.temperature is not None and not self._has_temperature():
-            raise OptionError(
-                "--temperature: a linear head has one where it starts from names or texts. Add "
-                "--init names or texts, or leave it out."
-            )
-        if self.epochs < 0 or (self.epochs == 0 and self._start() not in ("names", "texts")):
-            raise OptionError(
-                f"--epochs {self.epochs}: give 1 or more. With --init texts or names it may be 0, "
-                "which keeps the head as it starts."
-            )
-
-    def _start(self) -> str:
+    def start(self) -> str:
         """``init``, decided; words have no points to start."""
         if self.answer == "text":
             return "auto"
@@ -221,35 +124,22 @@ class TrainingOptions:
             return self.init
         return "texts" if self.freeze else "names"
 
-    def _has_temperature(self) -> bool:
+    def has_temperature(self) -> bool:
         """Words have none to start at, nor has a linear head from a random start."""
-        return self.answer != "text" and (self.head == "points" or self._start() != "random")
+        return self.answer != "text" and (self.head == "points" or self.start() != "random")
 
     def resolved(self) -> "TrainingOptions":
         """The same with everything that was left to the others decided."""
-        init = self._start()
+        init = self.start()
         head, point, temperature = _PACES.get(init, _FROM_NOTHING)
         return replace(
             self,
             init=init,
-            temperature=self.temperature or (temperature if self._has_temperature() else None),
+            temperature=self.temperature or (temperature if self.has_temperature() else None),
             head_learning_rate=self.head_learning_rate or head,
             point_learning_rate=self.point_learning_rate
             or (point if self.answer != "text" else None),
         )
-
-    def _check_answer(self) -> None:
-        """Options that say nothing about the kind of answer asked for are refused."""
-        words = self.answer == "text"
-        idle = _OF_POINTS if words else _OF_WORDS
-        there = {field.name: field.default for field in fields(self)}
-        for name in idle:
-            if getattr(self, name) != there[name]:
-                raise OptionError(f"{_flag(name)} means nothing with --answer {self.answer}.")
-        if words:
-            self.loss_weights()
-        if self.answer == "joined":
-            check_joined(loss=self.loss, freeze=self.freeze)
 
     def loss_weights(self) -> str | list[float]:
         """``level_weights`` as the decoder takes them."""
@@ -280,7 +170,7 @@ class TrainingOptions:
         open_ = replace(self, temperature=None, head_learning_rate=None, point_learning_rate=None)
         decided = open_.resolved()
         usual = {
-            "init": replace(open_, init="auto")._start(),
+            "init": replace(open_, init="auto").start(),
             "temperature": decided.temperature,
             "head_learning_rate": decided.head_learning_rate,
             "point_learning_rate": decided.point_learning_rate,
@@ -290,11 +180,11 @@ class TrainingOptions:
             if field.name == "data" or value in (field.default, usual.get(field.name)):
                 continue
             if value is True:
-                words.append(_flag(field.name))
+                words.append(flag(field.name))
             elif field.name == "label_columns":
-                words += [_flag(field.name), ",".join(value)]
+                words += [flag(field.name), ",".join(value)]
             else:
-                words += [_flag(field.name), str(value)]
+                words += [flag(field.name), str(value)]
         words += ["--output", str(output)]
         return " ".join(_quoted(word) for word in words)
 
@@ -343,25 +233,6 @@ def head_arguments(settings: Any, *further: str) -> dict[str, Any]:
         # What the backbone sees is known later, and replaces a tree start then.
         arguments["init"] = "tree"
     return arguments
-
-
-def check_joined(*, loss: str, freeze: bool) -> None:
-    """An OptionError for what cannot be had with levels that condition each other."""
-    if freeze:
-        raise OptionError(
-            "--freeze trains the head on features computed once; with --answer joined the features "
-            "of a level change with what the head predicts above it. Use --lora RANK, or --answer "
-            "points."
-        )
-    if loss == "leaf":
-        raise OptionError(
-            "--answer joined with --loss leaf: one softmax over path ends predicts nothing on the "
-            "levels above them. Use --loss level or path."
-        )
-
-
-def _flag(name: str) -> str:
-    return "--" + name.replace("_", "-")
 
 
 def _quoted(word: str) -> str:

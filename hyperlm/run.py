@@ -10,7 +10,7 @@ Leaves in the folder: the model (``config.json``, ``model.safetensors``, tokeniz
 import json
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,23 +22,22 @@ from hyperlm.card import data_name, model_card
 from hyperlm.checkpoints import cut_log, last_checkpoint, step_of
 from hyperlm.classifier import Classifier
 from hyperlm.classifier_text import TextClassifier
-from hyperlm.data import SPLITS, DataBundle, check_trainable, load_data
+from hyperlm.data import DataBundle, check_trainable
 from hyperlm.errors import OptionError
 from hyperlm.heads import HyperbolicHead
 from hyperlm.lm import HierarchicalLM
 from hyperlm.lm.decoder import HierarchicalDecoder
-from hyperlm.lm.layer_choice import measured_layers
 from hyperlm.options import TrainingOptions
 from hyperlm.run_resume import check_same_data, stored_options
 from hyperlm.run_space import check_space, explained_failure
+from hyperlm.run_start import Model, build_model, layers_measured, load_run_data
 from hyperlm.runfolder import RECORD, RunFolder, filling, read_record, replacing, write_json
 from hyperlm.taxonomy import Taxonomy
-from hyperlm.training import fit, resolve_precision, set_seed
+from hyperlm.training import fit
 from hyperlm.training_text import fit_text
 
-__all__ = ["build_model", "draw_labels", "layers_measured", "load_run_data", "train"]
+__all__ = ["draw_labels", "train"]
 
-Model = HierarchicalLM | HierarchicalDecoder
 LOG = "train_log.jsonl"
 
 
@@ -136,112 +135,6 @@ def _wait() -> None:
     """Until all processes of a distributed run are here."""
     if torch.distributed.is_initialized():
         torch.distributed.barrier()
-
-
-def load_run_data(options: TrainingOptions, splits: Sequence[str] = SPLITS) -> DataBundle:
-    """The data of a run, cut as the run cuts it."""
-    return load_data(
-        options.data,
-        text_column=options.text_column,
-        label_columns=options.label_columns,
-        reply_column=options.reply_column,
-        path_separator=options.path_separator,
-        taxonomy=options.taxonomy,
-        descriptions=options.descriptions,
-        seed=options.seed,
-        val_fraction=options.val_fraction,
-        splits=splits,
-    )
-
-
-def layers_measured(options: TrainingOptions, bundle: DataBundle) -> tuple[int, ...] | None:
-    """What ``--layers auto`` takes from a layer sweep, ``None`` where it is the rule.
-
-    Raises:
-        DataError: the file of the sweep's choice is damaged or foreign.
-    """
-    if options.layers != "auto":
-        return None
-    return measured_layers(
-        options.backbone,
-        bundle.taxonomy,
-        pooling=options.pooling,
-        text_levels=int(options.answer == "text" and bundle.has_replies),
-    )
-
-
-def build_model(options: TrainingOptions, bundle: DataBundle, *, progress: bool = False) -> Model:
-    """The model a run starts from, the same for the same options and data."""
-    options = options.resolved()
-    set_seed(options.seed)
-    if options.answer == "text":
-        return HierarchicalDecoder.from_backbone(
-            options.backbone,
-            bundle.taxonomy,
-            text_levels=int(bundle.has_replies),
-            max_text_tokens=options.reply_tokens,
-            layers=options.layers,
-            heads=options.speakers,
-            weights=options.loss_weights(),
-            lora=options.lora_options(),
-            max_length=options.max_length,
-            level_names=bundle.level_names,
-        )
-    model = HierarchicalLM.from_backbone(
-        options.backbone,
-        bundle.taxonomy,
-        layers=options.layers,
-        head=options.head_options(),
-        lora=options.lora_options(),
-        pooling=options.pooling,
-        joined=options.answer == "joined",
-        max_length=options.max_length,
-        level_names=bundle.level_names,
-    )
-    if options.init in ("names", "texts"):
-        from hyperlm.lm.labelled import start_from_labelled
-        from hyperlm.lm.names import start_from_names
-
-        # Some thousand texts go through the backbone: on the GPU, if there is one.
-        device = _first_device()
-        model.to(device)  # type: ignore[arg-type]
-        texts = bundle.split("train").texts
-        precision = resolve_precision(options.precision, device)
-        assert options.temperature is not None  # as resolved
-        if options.init == "names":
-            frozen = precision if options.freeze else None
-            start_from_names(
-                model,
-                texts,
-                descriptions=bundle.descriptions,
-                frozen=frozen,
-                temperature=options.temperature,
-                seed=options.seed,
-                progress=progress,
-            )
-        else:
-            start_from_labelled(
-                model,
-                texts,
-                bundle.gold("train"),
-                descriptions=bundle.descriptions,
-                precision=precision,
-                temperature=options.temperature,
-                seed=options.seed,
-                progress=progress,
-            )
-    return model
-
-
-def _first_device() -> torch.device:
-    """Where this process trains: each of a launched group has a GPU of its own.
-
-    Some launchers show every process its GPU alone, as number 0.
-    """
-    if not torch.cuda.is_available():
-        return torch.device("cpu")
-    rank = max(0, int(os.environ.get("LOCAL_RANK", "0")))
-    return torch.device("cuda", rank % torch.cuda.device_count())
 
 
 def draw_labels(what: HierarchicalLM | Taxonomy, path: Path, *, title: str | None = None) -> None:

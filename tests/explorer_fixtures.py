@@ -15,7 +15,8 @@ from hyperlm import Classifier, HierarchicalLM
 from hyperlm.data import load_data
 from hyperlm.viz.explorer import page_layouts
 from hyperlm.viz.layout import Layout
-from hyperlm.viz.rundata import RunData, collect_model
+from hyperlm.viz.rundata import RunData
+from hyperlm.viz.sources import collect_model
 
 
 @pytest.fixture(scope="module")

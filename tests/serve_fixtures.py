@@ -10,8 +10,8 @@ from hyperlm import Classifier, HierarchicalLM
 from hyperlm.data import load_data
 from hyperlm.viz.answering import answerer
 from hyperlm.viz.explorer import page_layouts
-from hyperlm.viz.rundata import collect_model
 from hyperlm.viz.serve import PageServer
+from hyperlm.viz.sources import collect_model
 
 
 @pytest.fixture(scope="module")

@@ -99,7 +99,7 @@ def test_a_figure_of_a_data_folder_is_not_put_into_it(tmp_path, monkeypatch):
 
 
 def test_columns_say_how_texts_are_read(tmp_path):
-    from hyperlm.viz.rundata import collect_model
+    from hyperlm.viz.sources import collect_model
 
     with pytest.raises(OptionError, match="--label-columns: say how texts are read"):
         collect_model(None, tmp_path, limit=0, columns={"label_columns": ("a",)})

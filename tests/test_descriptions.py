@@ -20,7 +20,7 @@ from hyperlm.options import TrainingOptions
 from hyperlm.run import train
 from hyperlm.taxonomy import Taxonomy
 from hyperlm.viz.pagedata import page_document
-from hyperlm.viz.rundata import collect_run
+from hyperlm.viz.sources import collect_run
 
 pytest_plugins = ["run_fixtures"]
 

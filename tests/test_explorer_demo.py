@@ -15,7 +15,8 @@ import hyperlm.data
 from hyperlm.options import TrainingOptions
 from hyperlm.run import train
 from hyperlm.viz.explorer import page_layouts
-from hyperlm.viz.rundata import RunData, collect_run
+from hyperlm.viz.rundata import RunData
+from hyperlm.viz.sources import collect_run
 
 pytest_plugins = ["explorer_fixtures"]
 

@@ -24,7 +24,7 @@ from hyperlm.run import train
 from hyperlm.training_text import DecoderTrainer
 from hyperlm.viz.answering import answerer
 from hyperlm.viz.explorer import page_layouts
-from hyperlm.viz.rundata import collect_run
+from hyperlm.viz.sources import collect_run
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,8 @@ from hyperlm.cli.train import default_output
 from hyperlm.data import load_data
 from hyperlm.errors import HyperlmError, OptionError
 from hyperlm.options import TrainingOptions
-from hyperlm.run import build_model, train
+from hyperlm.run import train
+from hyperlm.run_start import build_model
 
 pytest_plugins = ["backbone_fixtures"]
 

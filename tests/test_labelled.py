@@ -16,7 +16,8 @@ from hyperlm.lm.batches import targets_of
 from hyperlm.lm.labelled import start_from_labelled
 from hyperlm.metrics import path_accuracy
 from hyperlm.options import TrainingOptions
-from hyperlm.run import build_model, train
+from hyperlm.run import train
+from hyperlm.run_start import build_model
 from hyperlm.taxonomy import Taxonomy
 
 pytest_plugins = ["run_fixtures"]

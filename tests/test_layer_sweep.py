@@ -21,7 +21,8 @@ from hyperlm.experiments.layer_sweep import choose
 from hyperlm.lm import resolve_layers
 from hyperlm.lm.layer_choice import choice_path, keep_choice, measured_layers
 from hyperlm.options import TrainingOptions
-from hyperlm.run import build_model, layers_measured, train
+from hyperlm.run import train
+from hyperlm.run_start import build_model, layers_measured
 from hyperlm.taxonomy import Taxonomy
 
 TREE = Taxonomy.from_paths([("a", "x"), ("a", "y"), ("b", "z"), ("b", "w")])

@@ -22,7 +22,7 @@ from hyperlm.errors import (
 )
 from hyperlm.viz.nodestats import node_stats
 from hyperlm.viz.reading import read_texts
-from hyperlm.viz.rundata import collect_model, collect_run, read_source
+from hyperlm.viz.sources import collect_model, collect_run, read_source
 
 pytest_plugins = ["rundata_fixtures"]
 

@@ -19,7 +19,8 @@ from hyperlm.errors import (
     OptionError,
 )
 from hyperlm.taxonomy_io import SUFFIXES
-from hyperlm.viz.rundata import RunData, collect_run, read_source, taxonomy_data
+from hyperlm.viz.rundata import RunData, taxonomy_data
+from hyperlm.viz.sources import collect_run, read_source
 
 pytest_plugins = ["rundata_fixtures"]
 

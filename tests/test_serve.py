@@ -14,8 +14,8 @@ from hyperlm import Classifier
 from hyperlm.cli import app
 from hyperlm.errors import ModelError, OutputError
 from hyperlm.viz.explorer import content_policy, page_layouts
-from hyperlm.viz.rundata import collect_run
 from hyperlm.viz.serve import PageServer
+from hyperlm.viz.sources import collect_run
 
 pytest_plugins = ["serve_fixtures"]
 

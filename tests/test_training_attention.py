@@ -13,7 +13,7 @@ from hyperlm.data import load_data
 from hyperlm.errors import OptionError
 from hyperlm.lm.lora import inject_lora
 from hyperlm.options import TrainingOptions
-from hyperlm.run import build_model
+from hyperlm.run_start import build_model
 from hyperlm.training_setup import training_attention, training_dropout
 
 pytest_plugins = ["run_fixtures"]

@@ -9,7 +9,7 @@ from hyperlm import HyperbolicHead, Taxonomy
 from hyperlm.errors import HyperlmWarning
 from hyperlm.optim import build_optimizer
 from hyperlm.options import TrainingOptions
-from hyperlm.run import _first_device
+from hyperlm.run_start import _first_device
 from hyperlm.training import HierarchicalTrainer
 from hyperlm.training_setup import training_arguments, use_one_gpu
 

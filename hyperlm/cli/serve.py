@@ -47,8 +47,8 @@ def serve(
     from hyperlm.progress import quiet_libraries
     from hyperlm.viz.answering import answerer
     from hyperlm.viz.explorer import explorer_html, page_layouts
-    from hyperlm.viz.rundata import collect_model
     from hyperlm.viz.serve import PageServer
+    from hyperlm.viz.sources import collect_model
 
     quiet_libraries()
     # First the port: whether it is free shows at once, the model takes a while.

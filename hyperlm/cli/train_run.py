@@ -11,7 +11,7 @@ from hyperlm.options import TrainingOptions
 
 if TYPE_CHECKING:
     from hyperlm.data import DataBundle
-    from hyperlm.run import Model
+    from hyperlm.run_start import Model
 
 __all__ = ["run_and_show"]
 
@@ -88,7 +88,7 @@ def _summary(options: TrainingOptions, model: "Model", bundle: "DataBundle", con
 
     from hyperlm.card import head_in_words
     from hyperlm.cli.output import pairs
-    from hyperlm.run import layers_measured
+    from hyperlm.run_start import layers_measured
     from hyperlm.training import resolve_precision
 
     taxonomy = bundle.taxonomy

@@ -30,7 +30,7 @@ from hyperlm.experiments.trials import Trial, run_trials
 from hyperlm.lm.model import HierarchicalLM
 from hyperlm.metrics import expected_calibration_error
 from hyperlm.options import TrainingOptions
-from hyperlm.run import build_model
+from hyperlm.run_start import build_model
 from hyperlm.training import fit
 
 __all__ = [

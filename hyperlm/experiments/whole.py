@@ -23,7 +23,7 @@ from hyperlm.experiments.trials import Trial
 from hyperlm.lm.decoder import HierarchicalDecoder
 from hyperlm.metrics import evaluate_predictions
 from hyperlm.options import TrainingOptions
-from hyperlm.run import build_model
+from hyperlm.run_start import build_model
 from hyperlm.training import fit
 from hyperlm.training_text import fit_text
 

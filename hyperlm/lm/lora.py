@@ -13,7 +13,7 @@ from transformers.pytorch_utils import Conv1D
 
 from hyperlm.errors import OptionError
 from hyperlm.lm.hyplora import HypLoraLinear
-from hyperlm.options import ADAPTERS
+from hyperlm.options_checks import ADAPTERS
 
 __all__ = ["inject_lora", "lora_targets", "merge_lora", "train_adapters_alone"]
 

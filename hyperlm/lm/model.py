@@ -27,7 +27,7 @@ from hyperlm.lm.base import BackboneModel, backbone_settings
 from hyperlm.lm.config import HierarchicalLMConfig
 from hyperlm.lm.joined import Conditioning, check_layers, joined_states
 from hyperlm.lm.pooling import POOLINGS, pack_right, pool
-from hyperlm.options import check_joined
+from hyperlm.options_checks import check_joined
 from hyperlm.taxonomy import Taxonomy
 
 __all__ = ["HierarchicalLM", "HierarchicalOutput"]

@@ -15,14 +15,9 @@ from hyperlm.viz.norms import norms_figure
 from hyperlm.viz.project import PROJECTIONS, applicable, default_projection, project
 from hyperlm.viz.quality import Quality, picture_quality
 from hyperlm.viz.reliability import reliability_figure
-from hyperlm.viz.rundata import (
-    RunData,
-    TextData,
-    collect_run,
-    read_source,
-    taxonomy_data,
-)
+from hyperlm.viz.rundata import RunData, TextData, taxonomy_data
 from hyperlm.viz.save import save_figure
+from hyperlm.viz.sources import collect_run, read_source
 from hyperlm.viz.style import style
 from hyperlm.viz.sweep import layer_sweep_figure, read_sweep
 from hyperlm.viz.training_curves import training_figure
