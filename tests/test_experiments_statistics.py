@@ -78,23 +78,58 @@ def test_holm_on_a_worked_example():
 @pytest.mark.parametrize("higher", [True, False])
 @pytest.mark.parametrize("sign", [1, -1])
 def test_verdicts_name_the_better_arm_for_both_signs(higher, sign):
-    ahead = Difference(mean_interval(np.array([1.0, 1.1, 0.9]) * sign), 0.01, 0.02)
+    ahead = Difference(mean_interval(np.array([1.0, 1.1, 0.9]) * sign), 0.01, 0.02, 3)
     winner = "A" if (sign > 0) == higher else "B"
     say = {"first": "A", "second": "B", "higher_is_better": higher}
     assert verdict(ahead, **say) == f"{winner} is better"
     assert verdict(ahead, **say, p_seeds=0.06) == "no difference found"
     few = verdict(ahead, **say, p_texts=0.2)
     assert few == f"{winner} is ahead over seeds, but the texts are too few to say so"
-    unknown = Difference(ahead.over_seeds, 0.01, None)
+    unknown = replace(ahead, p_texts=None)
     assert verdict(unknown, **say) == f"{winner} is better on these texts"
-    two = Difference(mean_interval([1.0, 1.01]), 0.01, None)
-    assert verdict(two, **say) == "no verdict: two seeds alone"
-    assert verdict(replace(two, p_texts=0.01), **say).endswith(" is better")
+    for texts in (None, 0.01):
+        two = Difference(mean_interval([1.0, 1.01]), 0.01, texts, 2)
+        assert verdict(two, **say) == "no verdict: two seeds alone"
+    assert verdict(replace(two, p_seeds=math.nan, drawn=1), **say).endswith(" is better")
+
+
+@pytest.mark.parametrize("count", [1, 5, 11, 12, 13, 40])
+def test_answers_right_or_wrong_are_tested_exactly(count):
+    """Of one run each, as McNemar's test, however many texts agree."""
+    ours, theirs = np.zeros((2, 1, 400))
+    ours[0, :count] = 1
+    theirs[0, count : count + 3] = 1
+    got = compare([0.0], [0.0], first_texts=ours, second_texts=theirs)
+    assert got.p_texts == pytest.approx(stats.binomtest(count, count + 3).pvalue)
+
+
+def test_few_texts_that_differ_are_tested_by_all_their_signs():
+    random = np.random.default_rng(3)
+    moved = random.normal(0.4, 1.0, 9)
+    apart = np.concatenate([moved, np.zeros(90)])[None]
+    got = compare([0.0], [0.0], first_texts=apart, second_texts=np.zeros((1, 99)))
+    exact = stats.permutation_test((moved,), np.sum, permutation_type="samples")
+    assert got.p_texts == pytest.approx(exact.pvalue)
+    assert compare([0.0], [0.0], first_texts=apart * 0, second_texts=apart * 0).p_texts == 1.0
+
+
+def test_differences_without_spread_are_no_certainty():
+    """One text more in each of three seeds; a t-test would divide by nothing."""
+    assert compare([0.5, 0.6, 0.7], [0.4, 0.5, 0.6]).p_seeds == 0.25
+
+
+def test_copies_of_a_run_count_once():
+    a, b = [0.5, 0.8, 0.8, 0.8, 0.8], [0.4] * 5
+    got = compare(a, b, own=[True, True, False, False, False])
+    assert (got.drawn, got.over_seeds.count) == (2, 5)
+    assert got.p_seeds == pytest.approx(stats.ttest_rel(a[:2], b[:2]).pvalue)
+    alone = compare(a[1:], b[1:], own=[True, False, False, False])
+    assert verdict(alone, first="A", second="B") == "no verdict: nothing is drawn"
 
 
 def test_equal_verdicts_share_a_sentence():
-    up = Difference(mean_interval([2.0, 2.2]), 0.01, None)
-    flat = Difference(mean_interval([-0.1, 0.1]), 0.9, None)
+    up = Difference(mean_interval([2.0, 2.2]), 0.01, None, 2)
+    flat = Difference(mean_interval([-0.1, 0.1]), 0.9, None, 2)
     found = [(4, up, "A is better"), (8, up, "A is better"), (64, flat, "no difference found")]
     accuracy = quantities(2)[0]
     assert gathered(found, accuracy) == (

@@ -27,7 +27,8 @@ def row(text, *cells):
 def severe(arm, by, dim, seed):
     """A record whose mistakes are ``by`` edges worse, up to some noise of the seed."""
     found = record(seed, arm, dim)
-    test = found.figures["test"] | {"mistake_severity": 3 + by + 0.01 * (seed % 2)}
+    noise = 0.01 * seed + 0.002 * (seed - 1.5) * (by > 0)
+    test = found.figures["test"] | {"mistake_severity": 3 + by + noise}
     return replace(found, figures=found.figures | {"test": test})
 
 
@@ -125,23 +126,31 @@ def test_what_allows_no_verdict_is_not_counted(tmp_path):
     assert "for : against" not in told(single, tmp_path, "single.jsonl")
 
 
-def sure(arm, dim, before, after, seed):
+def sure(arm, dim, before, after, seed, ends_alike=True):
     """A record of calibration with these errors of whole paths."""
     found = record(seed, arm, dim, experiment="calibration")
-    extra = {"trained": {"ece": before}, "fitted": {"ece": after}}
+    bins = [[50, 0.3, 0.2], [150, 0.9, 0.92]]
+    levels = [{"reliability": bins}, {"reliability": bins if ends_alike else bins[:1]}]
+    extra = {"trained": {"ece": before}, "fitted": {"ece": after, "levels": levels}}
     return replace(found, figures=found.figures | {"trust": extra})
 
 
 def test_calibration_stands_as_trained_and_fitted(tmp_path):
     records = [record(seed, arm) for arm in ("poincare", "linear") for seed in range(2)]
     records += [sure("poincare", 4, 0.2 + seed / 50, 0.05, seed) for seed in range(2)]
+    # What exact probabilities of .3 and .9 would show on 50 and 150 texts.
+    counts = np.random.default_rng(0).binomial([50, 150], [0.3, 0.9], (100_000, 2))
+    chance = 100 * np.abs(counts - [15, 135]).sum(1).mean() / 200
+    shown = f"({chance:.1f})"
     one = told(records, tmp_path)
-    assert row(one, "made up, 2 seeds") == ["made up, 2 seeds", "21.0 to 5.0"]
-    records.append(sure("linear", 8, 0.3, 0.1, 0))  # two dimensions are two arms
+    assert row(one, "made up, 2 seeds") == ["made up, 2 seeds", f"21.0 to 5.0 {shown}"]
+    # Two dimensions are two arms; with paths of several depths no level is that of the paths.
+    records.append(sure("linear", 8, 0.3, 0.1, 0, ends_alike=False))
     text = told(records, tmp_path, "more.jsonl")
-    header = ["ECE, as trained to fitted", "poincare, d = 4", "linear, d = 8"]
+    header = ["ECE, as trained to fitted (by chance)", "poincare, d = 4", "linear, d = 8"]
     assert row(text, *header) == header
-    assert row(text, "made up, 1 to 2 seeds")[1:] == ["21.0 to 5.0", "30.0 to 10.0"]
+    found = row(text, "made up, 1 to 2 seeds")[1:]
+    assert found == [f"21.0 to 5.0 {shown}", "30.0 to 10.0"]
     assert "as trained to fitted" not in told(records[:4], tmp_path, "none.jsonl")
 
 

@@ -1,10 +1,10 @@
 """What do others get on the same splits, and at what cost?
 
-Words and a linear SVM; local classifiers of HiClass, one logistic regression per level and plain
-prototypes in geoopt's ball on the frozen features that our heads read; SetFit and a flat classifier
-that tune the backbone, and ours. Each in a process of its own, so that time and memory are its own;
-each with the setting of its grid that is best on val. Command: ``hyperlm experiment peers``; needs
-``pip install 'hyperlm-toolkit[peers]'``.
+Words and a linear SVM; local classifiers of HiClass and one logistic regression per level on the
+frozen features that our heads read, plain prototypes in geoopt's ball on those of the last layer;
+SetFit and a flat classifier that tune the backbone, and ours. Each in a process of its own, so that
+time and memory are its own; each with the setting of its grid that is best on val. Command:
+``hyperlm experiment peers``; needs ``pip install 'hyperlm-toolkit[peers]'``.
 """
 
 import importlib.util

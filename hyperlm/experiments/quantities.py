@@ -26,7 +26,8 @@ class Quantity:
         percent: shown times 100.
         texts: the answers text by text whose mean it is: a key of ``answers``, with the index of a
             level for ``right``, and ``few`` for whole paths of the texts marked so; None where it
-            is no mean over texts.
+            is no mean over texts. Of hierarchical F1, the distance: F1 is one less the sum of
+            distances by that of path lengths, which hardly differ between two arms.
     """
 
     name: str
@@ -49,7 +50,7 @@ class Quantity:
         return float("nan") if value is None else float(value) * (100 if self.percent else 1)
 
     def by_text(self, document: dict[str, Any]) -> np.ndarray | None:
-        """What each text contributes, ``(n,)``; None where the figure is no mean over texts."""
+        """What each text contributes, ``(n,)``; None where that is not known."""
         if self.texts is None:
             return None
         (kind, level), answers, count = self.texts, document["answers"], document["n"]
@@ -77,7 +78,7 @@ def quantities(levels: int) -> list[Quantity]:
         ),
         Quantity("path", "accuracy of whole paths", ("path_accuracy",), texts=("right", levels)),
         Quantity("macro-F1", f"macro-F1 at level {levels}", ("levels", deepest, "macro_f1")),
-        Quantity("hF1", "hierarchical F1", ("hierarchical", "f1")),
+        Quantity("hF1", "hierarchical F1", ("hierarchical", "f1"), texts=("distance", 0)),
         Quantity(
             "raw cons.",
             "consistency before decoding",
@@ -139,8 +140,9 @@ def difference(
     mine, yours = ({record.run.seed: record for record in arm} for arm in (first, second))
     seeds = sorted(set(mine) & set(yours))
     a, b = [mine[seed] for seed in seeds], [yours[seed] for seed in seeds]
+    own = _own(list(zip(a, b, strict=True)), split)
     if quantity.texts is None:
-        return compare(values(a, quantity, split), values(b, quantity, split))
+        return compare(values(a, quantity, split), values(b, quantity, split), own=own)
     texts = [
         np.array([quantity.by_text(record.figures[split]) for record in arm]) for arm in (a, b)
     ]
@@ -149,4 +151,11 @@ def difference(
         values(b, quantity, split),
         first_texts=texts[0],
         second_texts=texts[1],
+        own=own,
     )
+
+
+def _own(pairs: Sequence[tuple[Record, Record]], split: str) -> list[bool]:
+    """By seed, whether its figures are no copy of an earlier seed's."""
+    told = [tuple(repr(record.figures[split]) for record in pair) for pair in pairs]
+    return [pair not in told[:at] for at, pair in enumerate(told)]

@@ -49,16 +49,22 @@ computed once; a run trains a head alone. Figures are on test unless it says val
 decoding, in percent except tree distances; `±` is half the 95 % interval of the mean over seeds
 (Student's t). Where heads on frozen features are compared by geometry, start or calibration, every
 seed chooses its learning rates on val for itself, so that what tuning adds to the spread is in the
-intervals and in the tests; the texts are the same for all. Other sections say how they choose.
-*Severity* is the mean number of edges between a wrong answer and the right one; *raw cons.* the
-share of texts whose independent answers per level form a path, before decoding; *few* the accuracy
-on classes of at most 5 training texts. A verdict compares two arms by a paired t-test over seeds
-and, for what is known text by text, one over texts, both adjusted (Holm) over the dimensions of one
-question, at 5 %. Where only seeds can be tested, it says *on these texts*: other texts might not
-show it. Where nothing is drawn, texts alone decide. *hF1* is the F1 of labels with their ancestors;
-*distance* the mean number of edges between answer and gold, right answers included; *ECE* the mean
-gap between the probability of a path, as training leaves it, and how often it holds. Of a text the
-backbone *minilm* reads 128 tokens, except where the name of the data says otherwise."""
+intervals and in the tests; the texts are the same for all. Other sections say how they choose. An
+accuracy at a level is that of the texts that reach it; a level that no test text reaches is left
+out, with the macro-F1 of the deepest. *Severity* is the mean number of edges between a wrong answer
+and the right one; *raw cons.* the share of texts whose independent answers per level form a path,
+before decoding; *few* the accuracy on classes of at most 5 texts in the whole training set. A
+verdict compares two arms, over the seeds that both have, by a paired t-test over three seeds or
+more (runs that are copies, as where a start stays as it is, count once) and, for what is known text
+by text, by one over texts (an exact test where few texts differ, or all by the same), at 5 %. Where
+only seeds can be tested, it says *on these texts*: other texts might not show it. Where nothing is
+drawn, texts alone decide. Tests of one figure that stand side by side, for several dimensions, arms
+or numbers of texts, are adjusted for one another (Holm); where one stands alone, nothing is
+adjusted, nor is one figure for another: of so many verdicts some are chance. *hF1* is the F1 of
+labels with their ancestors; *distance* the mean number of edges between answer and gold, right
+answers included; *ECE* the mean gap between the probability of a path, as training leaves it, and
+how often it holds. Of a text the backbone *minilm* reads 128 tokens, except where the name of the
+data says otherwise."""
 
 _HOW_TREES = """`±` is half the 95 % interval of the mean over seeds (Student's t). A verdict
 compares two arms by a paired t-test over seeds, adjusted (Holm) over the dimensions of one
@@ -107,12 +113,24 @@ def _document(results: ResultsFile, path: Path, images: Path) -> str:
     made = f"{_provenance(results.records)} Made by `{command}`."
     told = {record.labels.get("experiment") for record in results.records}
     how = _HOW_TREES if told == {trees.NAME} else _HOW
-    parts = [_TITLE, how.replace("\n", " "), made]
+    parts = [_TITLE, how.replace("\n", " "), *_texts(results.records), made]
     for section in _SECTIONS:
         parts += section(results, images)
     if SETS & {record.data["name"] for record in results.records}:
         parts += ["## Figures of others", NOTE, table(COLUMNS, ROWS)]
     return "\n\n".join(parts) + "\n"
+
+
+def _texts(records: Sequence[Record]) -> list[str]:
+    """A sentence on the test texts of each set, and on those of classes with few."""
+    found: dict[str, str] = {}
+    for record in records:
+        test = record.figures.get("test", {})
+        # Other names are of the same texts, read otherwise.
+        if "answers" in test and "," not in (name := record.data["name"]) and name not in found:
+            few = test.get("few", {}).get("texts")
+            found[name] = f"{name} {test['n']:,}" + (f" ({few:,} *few*)" if few else "")
+    return [f"Test texts: {', '.join(found[name] for name in sorted(found))}."] if found else []
 
 
 def _provenance(records: Sequence[Record]) -> str:

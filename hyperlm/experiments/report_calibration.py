@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy import stats
 
 from hyperlm.experiments.calibration import BINS, NAME, TRUST, arms_of
 from hyperlm.experiments.markdown import figure, picture, save_picture, spread, table
@@ -14,7 +15,7 @@ from hyperlm.experiments.results import Record, ResultsFile
 from hyperlm.experiments.statistics import mean_interval
 from hyperlm.viz.curves import Panel, curves_figure
 
-__all__ = ["section"]
+__all__ = ["by_chance_of_paths", "section"]
 
 _LEAST = 8  # answers of a run, on average, in a bin that is drawn
 
@@ -36,7 +37,9 @@ def section(results: ResultsFile, images: Path) -> list[str]:
         "Each arm as training left it, and with one temperature T for the probabilities of all "
         "paths, fitted to val as `hyperlm train` does; no answer changes. ECE: mean gap between "
         f"the probability of an answer and how often it holds, {BINS} bins, of whole paths and per "
-        f"level; the figure has the bins of {_LEAST} answers or more a run. The likelihood is that "
+        "level; *by chance* is what it would be on as many texts if the fitted probabilities were "
+        "exact, and less cannot be told from none; the figure has the bins of "
+        f"{_LEAST} answers or more a run. The likelihood is that "
         "of the right paths, in nats a text, less is better. "
         "Stopping: the answer ends at the deepest node whose probability is at least the "
         "threshold; *depth* is the share of the path that is given, *accuracy* how many of the "
@@ -61,8 +64,44 @@ def _errors(arms: dict[str, list[Record]]) -> str:
                 *(Quantity("ECE", "", (state, "levels", n, "ece"), False) for n in range(levels)),
             ]
             rows.append([shown, *(spread(interval(records, kind, TRUST), kind) for kind in kinds)])
+        chance = [_by_chance(records, level) for level in range(levels)]
+        errors = [_percent(one) for one in (by_chance_of_paths(records), *chance)]
+        rows.append([f"{arm}, by chance", "-", *errors])
     header = ["arm", "-log likelihood", "ECE, paths", *(f"level {n + 1}" for n in range(levels))]
     return table(header, rows)
+
+
+def by_chance_of_paths(records: Sequence[Record]) -> float:
+    """:func:`_by_chance` of whole paths; NaN where they end on several levels, or for no records.
+
+    Where all end on the last level, that level is the path.
+    """
+    of = [record.figures[TRUST]["fitted"]["levels"] for record in records]
+    counts = [[sum(n for n, *_ in level["reliability"]) for level in levels] for levels in of]
+    if not counts or any(first != last for first, *_, last in counts):
+        return math.nan
+    return _by_chance(records, len(of[0]) - 1)
+
+
+def _by_chance(records: Sequence[Record], level: int) -> float:
+    """Mean calibration error that exact probabilities would show, for want of more texts.
+
+    Of a bin with n answers of probability p, the mean absolute deviation of a binomial (de Moivre).
+    """
+    found = []
+    for record in records:
+        bins = record.figures[TRUST]["fitted"]["levels"][level]["reliability"]
+        if bins:
+            n, p = np.array(bins)[:, :2].T
+            p = p.clip(0, 1)
+            above = np.floor(n * p) + 1  # the first count over the mean
+            gaps = 2 * above * (1 - p) * stats.binom.pmf(above, n, p)
+            found.append(gaps.sum() / n.sum())
+    return float(np.mean(found)) if found else math.nan
+
+
+def _percent(share: float) -> str:
+    return "-" if math.isnan(share) else f"{100 * share:.1f}"
 
 
 def _levels(arms: dict[str, list[Record]]) -> int:

@@ -43,21 +43,21 @@ _QUESTIONS = (
     ("poincare + retrieval", "poincare"),
     ("poincare + both", "poincare"),
 )
-_HOW = """k texts of every class are drawn from train (all where it has fewer), the same draws for
-every arm; `±` is half the 95 % interval over draws. All arms read the same frozen features of the
-last layer, and per k each has the settings of its grid that are best on val with two draws of its
-own. *poincare*: points started from the label names and the drawn texts, names also trained on as
-texts, a few steps of a softmax over leaves; *euclidean*: the same in flat space; *contrastive*:
-with a supervised contrastive loss per level between the projected texts; *untrained*: points and
-projection as discriminants of the drawn texts and the names put them, and no step; *retrieval*:
-its posterior mixed with the vote of the nearest training texts in the ball; *both*: both.
-*linear*: a linear head from a random start; *linear, names*: one started from the names and the
-drawn texts and trained on names too, as the flat twin of points; *logistic regression*: a linear
-map without a bottleneck; *class means*: the cosine to the mean of a class's texts, *+ names* with
-its name among them. *names alone* sees no text. *described*: the start and what is trained on
-beside the texts are not the names alone but their mean with names and what they mean, a line for
-each label. What knows names and what does not is no comparison of geometries: poincare against
-euclidean and against *linear, names* is."""
+_HOW = """k texts of every class are drawn from train (all where it has fewer), the same draws
+for every arm; `±` is half the 95 % interval over draws. All arms read the same frozen features
+of the last layer, and per k each has the settings of its grid that are best on all of val with
+two draws of its own. *poincare*: points started from the label names and the drawn texts, names
+also trained on as texts, a few steps of a softmax over leaves; *euclidean*: the same in flat
+space; *contrastive*: with a supervised contrastive loss per level between the projected texts;
+*untrained*: points and projection as discriminants of the drawn texts and the names put them,
+and no step; *retrieval*: its posterior mixed with the vote of the nearest training texts in the
+ball; *both*: both. *linear*: a linear head from a random start; *linear, names*: one started
+from the names and the drawn texts and trained on names too, as the flat twin of points;
+*logistic regression*: a linear map without a bottleneck; *class means*: the cosine to the mean
+of a class's texts, *+ names* with its name among them. *names alone* sees no text. *described*:
+the start and what is trained on beside the texts are not the names alone but their mean with
+names and what they mean, a line for each label. What knows names and what does not is no
+comparison of geometries: poincare against euclidean and against *linear, names* is."""
 _PUBLISHED: Mapping[str, Sequence[tuple[str, dict[int, str]]]] = {
     "wos": (
         (

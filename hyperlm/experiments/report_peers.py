@@ -60,8 +60,10 @@ def section(results: ResultsFile, images: Path) -> list[str]:
         "work may have run beside them: of training with the chosen settings, an answer on test, "
         "and the largest resident memory of the process in MB. Systems on frozen features "
         "(HiClass, logistic regression, geoopt, our heads) have the cost of the features first. "
-        "Settings "
-        "are the best of each grid by path accuracy on val. Systems that tune the backbone, and "
+        "geoopt reads the last layer, the others "
+        "a layer for each level. Settings are the best of each grid by path accuracy on val (flat "
+        "fine-tuning, SetFit and our fine-tuning have one setting, ours the defaults that were "
+        "chosen on these sets). Systems that tune the backbone, and "
         "those that draw nothing, ran once. "
         f"`hyperlm experiment {NAME}`",
         *parts,
@@ -140,9 +142,9 @@ def _differences(arms: Arms) -> list[str]:
         parts.append(table([f"{title}, less", *(kind.name for kind in kinds)], rows))
     if parts:
         parts.append(
-            "Bold: a paired t-test over the test texts (runs averaged), adjusted over the systems "
-            "(Holm), finds a difference at 5 %. It says that other texts would show it too, not "
-            "that training once more would."
+            "Bold: a paired test over the test texts (runs averaged; exact for right or wrong of "
+            "one run each), adjusted over the systems (Holm), finds a difference at 5 %. It says "
+            "that other texts would show it too, not that training once more would."
         )
     return parts
 

@@ -4,10 +4,18 @@ One table of accuracies, and for each pair of geometries one of all verdicts, fi
 The verdicts are those of the sections below, gathered, not tested again.
 """
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from hyperlm.experiments import calibration, compare_geometries, compare_tuned, starts, trees
+from hyperlm.experiments import (
+    calibration,
+    compare_geometries,
+    compare_tuned,
+    report_calibration,
+    starts,
+    trees,
+)
 from hyperlm.experiments.compare_geometries import question
 from hyperlm.experiments.markdown import signed, spread, table
 from hyperlm.experiments.quantities import Quantity, interval, known, seeds_of
@@ -49,16 +57,18 @@ def section(results: ResultsFile, images: Path) -> list[str]:
         "## In short",
         "Accuracy of whole paths on test. A row shares the set, the dimension and the start; every "
         "arm has its own learning rates, and val may prefer a start from texts to what training "
-        "makes of it (*untrained*). Bold: the sections below give a verdict. Lorentz points, which "
-        "are the ball in other coordinates, stand there too.",
+        "makes of it (*untrained*). Differences are over the seeds that both arms have. Bold: the "
+        "sections below give a verdict. From names, points start at temperature 20, at random at "
+        "10: a start is compared as it is used. Lorentz points, which are the ball in other "
+        "coordinates, stand below too.",
         _accuracies(results, sets),
     ]
     sure = {name: calibration.arms_of(results, name) for name in sets}
     if any(sure.values()):
         parts += [
             "Calibration error of whole paths (ECE), as training leaves the heads and with one "
-            "temperature fitted to val, as `hyperlm train` does. Everywhere else in this report "
-            "ECE is as training leaves it.",
+            "temperature fitted to val, as `hyperlm train` does; by chance: of exact probabilities "
+            "on as many texts. Everywhere else in this report ECE is as training leaves it.",
             _probabilities({name: arms for name, arms in sure.items() if arms}),
         ]
     if held := _trees(results):
@@ -95,9 +105,13 @@ def _probabilities(sets: dict[str, dict[str, list[Record]]]) -> str:
                 if arm in arms
                 else []
             )
-            cells.append(" to ".join(f"{mean:.1f}" for mean in means) or "-")
+            chance = report_calibration.by_chance_of_paths(arms.get(arm, []))
+            cells.append(
+                (" to ".join(f"{mean:.1f}" for mean in means) or "-")
+                + ("" if math.isnan(chance) else f" ({100 * chance:.1f})")
+            )
         rows.append([f"{name}, {seeds_of(arms.values())}", *cells])
-    return table(["ECE, as trained to fitted", *names], rows)
+    return table(["ECE, as trained to fitted (by chance)", *names], rows)
 
 
 def _names(results: ResultsFile, *experiments: str) -> list[str]:

@@ -30,6 +30,7 @@ __all__ = [
 
 LEVEL = 0.95
 _ALPHA = 1 - LEVEL
+_FEW = 12  # differing texts: up to here every way their signs may fall is counted
 
 # Verdicts that the report looks for.
 NO_DIFFERENCE, BETTER = "no difference found", "is better"
@@ -63,15 +64,17 @@ class Difference:
 
     Attributes:
         over_seeds: mean difference with its interval over seeds.
-        p_seeds: two-sided paired t-test over seeds; NaN for one seed, and where neither arm draws
-            anything.
-        p_texts: the same over texts, of the differences averaged over seeds; None where the figure
-            is not a mean over texts.
+        p_seeds: two-sided paired t-test over the seeds that drew something; NaN for one, and where
+            neither arm draws anything.
+        p_texts: over texts, of the differences averaged over seeds: a paired t-test, an exact one
+            where few texts differ or all by the same; None where the figure is not known by text.
+        drawn: how many seeds drew something of their own.
     """
 
     over_seeds: Interval
     p_seeds: float
     p_texts: float | None
+    drawn: int
 
 
 def mean_interval(values: npt.ArrayLike) -> Interval:
@@ -92,12 +95,16 @@ def compare(
     *,
     first_texts: npt.ArrayLike | None = None,
     second_texts: npt.ArrayLike | None = None,
+    own: Sequence[bool] | None = None,
 ) -> Difference:
     """Two arms, paired.
 
     Args:
         first, second: one figure per seed, ``(S,)``, the same seeds in the same order.
-        first_texts, second_texts: what each text contributed, ``(S, n)``; the figure is their mean.
+        first_texts, second_texts: what each text contributed, ``(S, n)``.
+        own: by seed, whether its pair of runs is no copy of an earlier one, as runs are that keep
+            a start in closed form: copies are no evidence. By default runs are taken for copies
+            where neither arm's figures differ at all.
     """
     a, b = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
     if a.shape != b.shape:
@@ -105,11 +112,12 @@ def compare(
     p_texts = None
     if first_texts is not None and second_texts is not None:
         per_text = np.asarray(first_texts, dtype=np.float64) - np.asarray(second_texts, float)
-        p_texts = _paired_p(per_text.mean(0))
-    # Two arms that draw nothing differ by the same in every seed, which is no evidence.
-    drawn = bool(np.ptp(a) or np.ptp(b)) or not (a - b).any()
-    p_seeds = _paired_p(a - b) if drawn else math.nan
-    return Difference(mean_interval(a - b), p_seeds, p_texts)
+        p_texts = _over_texts(per_text.mean(0))
+    if own is None:
+        alike = not (np.ptp(a) or np.ptp(b)) and (a - b).any()
+        own = [seed == 0 or not alike for seed in range(len(a))]
+    drawn = np.flatnonzero(own)
+    return Difference(mean_interval(a - b), _over_seeds((a - b)[drawn]), p_texts, len(drawn))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -144,7 +152,8 @@ def verdict(
     Returns:
         ``FIRST is better``, ``SECOND is better``, ``no difference found``, that the texts are too
         few for a difference that the seeds agree on, or why there is no verdict. ``is better on
-        these texts`` rests on at least three seeds alone; where nothing is drawn, texts decide.
+        these texts`` rests on seeds alone. It takes three that drew something; where nothing is
+        drawn, texts decide.
     """
     seeds = difference.p_seeds if p_seeds is None else p_seeds
     texts = difference.p_texts if p_texts is None else p_texts
@@ -155,7 +164,7 @@ def verdict(
         return f"{NO_VERDICT}: nothing is drawn"
     if not (math.isnan(seeds) or seeds < _ALPHA):
         return NO_DIFFERENCE
-    if texts is None and count < 3:
+    if not math.isnan(seeds) and difference.drawn < 3:
         return f"{NO_VERDICT}: two seeds alone"
     ahead = (difference.over_seeds.mean > 0) == higher_is_better
     winner = first if ahead else second
@@ -168,12 +177,33 @@ def verdict(
     return f"{winner} is ahead over seeds, but the texts are too few to say so"
 
 
-def _paired_p(differences: np.ndarray) -> float:
-    """Two-sided p of a mean of zero; 1 where all differences are zero, NaN for a single one."""
+def _over_seeds(differences: np.ndarray) -> float:
+    """Two-sided p of a mean of zero; NaN for a single one."""
     if len(differences) < 2:
         return math.nan
-    if not np.ptp(differences):
-        return 1.0 if not differences.any() else 0.0
+    if math.isclose(differences.min(), differences.max(), abs_tol=1e-9):
+        # No spread to go by: how likely so many are to have one sign.
+        return 1.0 if abs(differences[0]) < 1e-9 else 2 * 0.5 ** len(differences)
+    return _t_test(differences)
+
+
+def _over_texts(differences: np.ndarray) -> float:
+    """Two-sided p of a mean of zero."""
+    if len(differences) < 2:
+        return math.nan
+    moved = differences[np.abs(differences) > 1e-9]
+    sizes = np.abs(moved)
+    if not len(moved):
+        return 1.0
+    if len(moved) <= _FEW:  # too few for a t-test: all the ways their signs might have fallen
+        signs = 1 - 2 * (np.arange(2 ** len(moved))[:, None] >> np.arange(len(moved)) & 1)
+        return float(np.mean(np.abs(signs @ sizes) >= abs(moved.sum()) - 1e-9))
+    if np.ptp(sizes) < 1e-9:  # right or wrong, of one run each: McNemar
+        return float(stats.binomtest(int((moved > 0).sum()), len(moved)).pvalue)
+    return _t_test(differences)
+
+
+def _t_test(differences: np.ndarray) -> float:
     spread = float(differences.std(ddof=1))
     t = float(differences.mean()) / (spread / math.sqrt(len(differences)))
     return float(2 * stats.t.sf(abs(t), len(differences) - 1))
