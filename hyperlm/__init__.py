@@ -31,6 +31,18 @@ _HOME = {
     "load_data": "hyperlm.data",
 }
 
+_PARTS = (
+    "calibration",
+    "data",
+    "decoding",
+    "errors",
+    "heads",
+    "lm",
+    "manifolds",
+    "metrics",
+    "optim",
+)
+
 __all__ = [
     "Classifier",
     "HierarchicalDecoder",
@@ -48,6 +60,8 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name in _HOME:
         return getattr(import_module(_HOME[name]), name)
+    if name in _PARTS:
+        return import_module(f"hyperlm.{name}")
     raise AttributeError(f"module 'hyperlm' has no attribute {name!r}")
 
 

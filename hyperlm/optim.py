@@ -5,13 +5,14 @@ origin; a backbone moved by geoopt's optimiser pays a Python loop over its param
 gets its own, and schedulers, checkpoints and the Trainer see a single optimiser.
 """
 
+import math
 from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from hyperlm.errors import ModelError
+from hyperlm.errors import ModelError, OptionError
 from hyperlm.manifolds import ManifoldParameter, RiemannianAdam
 
 __all__ = ["SplitOptimizer", "build_optimizer", "clip_gradients", "points_of"]
@@ -38,6 +39,10 @@ class SplitOptimizer(torch.optim.Optimizer):
             self.parts["points"] = riemannian
         # The base class only validates and registers; groups and state stay with the parts.
         super().__init__([group for part in self.parts.values() for group in part.param_groups], {})
+        # Schedulers look here for what they may change, such as the betas.
+        self.defaults = {
+            name: value for part in self.parts.values() for name, value in part.defaults.items()
+        }
         self._made = True
 
     # Schedulers write the learning rate into these dictionaries: they must be the parts' own, also
@@ -85,7 +90,10 @@ class SplitOptimizer(torch.optim.Optimizer):
             part.zero_grad(set_to_none)
 
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
-        loss = None if closure is None else closure()
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
         for part in self.parts.values():
             part.step()
         return loss
@@ -135,7 +143,17 @@ def build_optimizer(
             curvature.
     Raises:
         ModelError: node points are plain parameters, as after a careless load.
+        OptionError: a rate that is negative or not finite.
     """
+    given = {
+        "learning_rate": learning_rate,
+        "point_learning_rate": point_learning_rate,
+        "head_learning_rate": head_learning_rate or 0.0,
+        "weight_decay": weight_decay,
+    }
+    for option, value in given.items():
+        if not 0 <= value < math.inf:
+            raise OptionError(f"{option} {value}: must be finite and not negative.")
     head_rate = learning_rate if head_learning_rate is None else head_learning_rate
     rate = {"backbone": learning_rate, "head": head_rate}
     groups: dict[tuple[str, bool], list[Tensor]] = {}

@@ -9,7 +9,7 @@ from torch import nn
 
 from hyperlm import HyperbolicHead, LinearHead
 from hyperlm.errors import HyperlmError, ModelError, OptionError
-from hyperlm.heads import build_head
+from hyperlm.heads import build_head, start_from_texts
 from hyperlm.heads.hyperbolic import GEOMETRIES
 from hyperlm.manifolds import Lorentz, ManifoldParameter, PoincareBall
 from hyperlm.optim import build_optimizer
@@ -258,3 +258,40 @@ def test_build_head_names_its_kinds():
 
 def test_every_geometry_has_a_space_of_its_name():
     assert {make(g).space().name for g in GEOMETRIES} == {"PoincareBall", "Lorentz", "Euclidean"}
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_a_head_answers_by_the_loss_it_was_made_with(loss):
+    head = make(loss=loss).eval()
+    hidden, _ = batch(head.taxonomy, 20)
+    logits = 3 * head(hidden).logits
+    best = head.top_k(logits, 2, temperature=1.5)
+    assert [paths[0] for paths in best.paths(head.taxonomy)] == head.decode(logits)
+    marginals = head.marginals(logits, temperature=1.5)
+    ends = best.nodes[:, :1]
+    torch.testing.assert_close(marginals.gather(1, ends), best.prob[:, :1])
+
+
+def test_texts_without_a_tensor_or_a_partner_are_refused():
+    head = make()
+    hidden, ends = batch(head.taxonomy, 6)
+    for wrong in (hidden.tolist(), hidden.numpy()):
+        with pytest.raises(OptionError, match="give a tensor"):
+            head(wrong)
+    with pytest.raises(OptionError, match="6 texts"):
+        start_from_texts(head, hidden, ends[:4])
+
+
+@pytest.mark.parametrize(
+    "options", [{"max_radius": -1.0}, {"start_radius": float("nan")}, {"start_radius": -0.5}]
+)
+def test_radii_out_of_range_are_refused(options):
+    with pytest.raises(OptionError, match=next(iter(options))):
+        make(**options)
+
+
+def test_a_head_says_what_it_is():
+    said = repr(make(curvature=1.3))
+    assert "dim=6" in said
+    assert "geometry='poincare', curvature=1.3" in said
+    assert "(learned)" in repr(make(learn_curvature=True))

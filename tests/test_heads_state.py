@@ -179,3 +179,31 @@ def test_exports(geometry, coordinates):
     program = torch.export.export(Logits(), (hidden,), dynamic_shapes=({0: rows},))
     other, _ = batch(head.taxonomy, 9, seed=3)
     torch.testing.assert_close(program.module()(other), head(other).logits)
+
+
+SETTINGS = [
+    {"geometry": "lorentz"},
+    {"geometry": "euclidean"},
+    {"coordinates": "native"},
+    {"curvature": 2.0},
+]
+
+
+@pytest.mark.parametrize("kept", [lambda state: state, through_a_file], ids=["memory", "file"])
+@pytest.mark.parametrize("other", SETTINGS, ids=str)
+def test_weights_are_refused_by_another_space(other, kept):
+    state = kept(make(curvature=1.3).state_dict())
+    again = make(curvature=1.3, init="random")
+    again.load_state_dict(state)
+    with pytest.raises(RuntimeError, match=f"{next(iter(other.values()))!r}.*make the head as"):
+        make(**{"curvature": 1.3, **other}).load_state_dict(state)
+    if other != {"geometry": "lorentz", "coordinates": "native"}:
+        make(**{"curvature": 1.3, **other}).load_state_dict(dict(state))  # asked for: unchecked
+
+
+def test_a_head_is_exported_with_all_it_says():
+    head = make().eval()
+    hidden, _ = batch(head.taxonomy, 4)
+    said = torch.export.export(head, (hidden,)).module()(hidden)
+    torch.testing.assert_close(said.logits, head(hidden).logits)
+    torch.testing.assert_close(said.points, head(hidden).points)

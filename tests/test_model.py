@@ -364,3 +364,27 @@ def test_rows_that_no_token_uses_do_not_keep_a_model_from_loading(tiny_backbone,
     model.config.backbone_config = model.backbone.config
     model.save_pretrained(tmp_path)
     assert len(load_model(tmp_path).tokenizer) == len(model.tokenizer)
+
+
+def test_what_was_loaded_the_usual_way_is_saved_whole(tiny_backbone, tmp_path):
+    """from_pretrained, further training, save_pretrained: the tokenizer comes along."""
+    made(tiny_backbone).save_pretrained(tmp_path / "first")
+    again = HierarchicalLM.from_pretrained(tmp_path / "first")
+    assert again.tokenizer("owl0").input_ids
+    again.save_pretrained(tmp_path / "second")
+    assert load_model(tmp_path / "second").tokenizer("owl0") == again.tokenizer("owl0")
+    for file in (tmp_path / "first").glob("token*"):
+        file.unlink()
+    assert getattr(HierarchicalLM.from_pretrained(tmp_path / "first"), "tokenizer", None) is None
+
+
+def test_labels_are_targets_and_unknown_arguments_are_refused(tiny_backbone):
+    model = made(tiny_backbone)
+    texts, ends = batch(model), torch.tensor(model.taxonomy.terminals[:3])
+    loss = model(**texts, targets=ends).loss
+    torch.testing.assert_close(model(**texts, labels=ends).loss, loss)
+    model(**texts, token_type_ids=texts["attention_mask"], num_items_in_batch=3)
+    with pytest.raises(OptionError, match="takes no target"):
+        model(**texts, target=ends)
+    with pytest.raises(OptionError, match="one thing"):
+        model(**texts, labels=ends, targets=ends)

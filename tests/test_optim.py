@@ -8,7 +8,8 @@ import torch
 from torch import nn
 
 from hyperlm import HyperbolicHead, LinearHead
-from hyperlm.errors import ModelError
+from hyperlm.errors import ModelError, OptionError
+from hyperlm.heads import start_from_texts
 from hyperlm.manifolds import ManifoldParameter, PoincareBall, RiemannianAdam
 from hyperlm.optim import SplitOptimizer, build_optimizer, clip_gradients, points_of
 from hyperlm.taxonomy import Taxonomy
@@ -311,3 +312,43 @@ def test_a_rate_of_zero_is_zero():
     steps(model, optimizer, range(2))
     for old, new in zip(before, model.head.projections.parameters(), strict=True):
         assert torch.equal(old, new)
+
+
+def test_points_that_are_placed_anew_stay_those_of_their_optimiser():
+    """An optimiser that was made before start_from_texts() must not hold others."""
+    model = Model()
+    optimizer = built(model)
+    (held,) = points_of(model)
+    hidden, ends = batch(0)
+    start_from_texts(model.head, hidden, ends)
+    assert model.head.points is held
+    before = held.detach().clone()
+    steps(model, optimizer, range(3))
+    assert (held - before).norm(dim=1).min() > 0
+
+
+def test_schedulers_that_turn_the_betas_and_closures_find_what_they_need():
+    model = Model()
+    optimizer = built(model)
+    scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=0.1, total_steps=10)
+    before = [group["betas"] for group in optimizer.param_groups]
+    steps(model, optimizer, range(3), scheduler)
+    assert all(
+        group["betas"] != old for group, old in zip(optimizer.param_groups, before, strict=True)
+    )
+
+    def closure():
+        optimizer.zero_grad()
+        loss = model(*batch(0)).loss
+        loss.backward()
+        return loss
+
+    with torch.no_grad():  # as schedulers and loggers around a step may have it
+        assert optimizer.step(closure).requires_grad
+
+
+@pytest.mark.parametrize("rate", [-1e-3, float("nan"), float("inf")])
+@pytest.mark.parametrize("name", ["learning_rate", "point_learning_rate", "weight_decay"])
+def test_rates_out_of_range_are_refused(name, rate):
+    with pytest.raises(OptionError, match=name):
+        built(Model(), **{name: rate})

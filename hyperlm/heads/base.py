@@ -6,15 +6,17 @@ scored against the nodes of a level; everything else is common, so that a compar
 changes one thing.
 """
 
+import math
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+import torch.export
 from torch import Tensor, nn
 
 from hyperlm.cuts import cuts_of
-from hyperlm.decoding import Cuts, Loss, decode
+from hyperlm.decoding import Cuts, Decoded, Loss, decode, marginals, top_k
 from hyperlm.errors import OptionError
 from hyperlm.heads.losses import path_loss
 from hyperlm.heads.node_numbers import check_nodes, note_nodes
@@ -40,6 +42,10 @@ class HeadOutput:
     logits: Tensor
     points: Tensor
     loss: Tensor | None = None
+
+
+# What torch.export takes out of a head; saved programs name it so.
+torch.export.register_dataclass(HeadOutput, serialized_type_name="hyperlm.heads.HeadOutput")
 
 
 class HierarchicalHead(nn.Module):
@@ -91,6 +97,12 @@ class HierarchicalHead(nn.Module):
                 f"tap_of_level {list(taps)}: give one number from 0 for each of the "
                 f"{taxonomy.num_levels} levels, without gaps."
             )
+        if hidden_size < 1 or not 0 < start_radius < math.inf:
+            raise OptionError(
+                f"hidden_size {hidden_size}, start_radius {start_radius}: both must be positive."
+            )
+        if max_radius is not None and not max_radius > 0:
+            raise OptionError(f"max_radius {max_radius}: must be positive, or None.")
         self.hidden_size, self.dim, self.seed = hidden_size, dim, seed
         self.taxonomy, self.loss_kind, self.tap_of_level = taxonomy, loss, taps
         # Taken out now: torch.compile cannot enter the lock of a cached property.
@@ -147,10 +159,19 @@ class HierarchicalHead(nn.Module):
 
         Args:
             hidden: ``(B, D)``, or one such tensor per tap, in any float dtype.
-            targets: end nodes ``(B,)``; or nodes per level ``(B, L)`` with -100 where there is
-                none; or a boolean ``(B, N)`` that marks the nodes of several gold paths.
+            targets: end nodes ``(B,)``, below 0 for a text without a label; or nodes per level
+                ``(B, L)`` with -100 where there is none; or a boolean ``(B, N)`` that marks the
+                nodes of several gold paths.
+        Raises:
+            OptionError: hidden states or targets of another kind, shape or range. Inside
+                ``torch.compile`` numbers are not looked at.
         """
         states = [hidden] if isinstance(hidden, Tensor) else list(hidden)
+        if not all(isinstance(state, Tensor) for state in states):
+            raise OptionError(
+                f"hidden states are a {type(hidden).__name__}: give a tensor (B, "
+                f"{self.hidden_size}), one vector per text, or a list of such, one per tap."
+            )
         if len(states) != len(self.projections):
             raise OptionError(
                 f"{type(self).__name__} taps {len(self.projections)} hidden states, "
@@ -186,3 +207,21 @@ class HierarchicalHead(nn.Module):
         """The best path of each row, as names from the top class down; it always exists."""
         cuts = self.cuts(logits.device)
         return decode(logits, cuts, loss=self.loss_kind).paths(self.taxonomy)
+
+    def top_k(self, logits: Tensor, k: int = 5, *, temperature: float = 1.0) -> Decoded:
+        """:func:`hyperlm.decoding.top_k`, by the loss of this head."""
+        cuts = self.cuts(logits.device)
+        return top_k(logits, cuts, k, loss=self.loss_kind, temperature=temperature)
+
+    def marginals(self, logits: Tensor, *, temperature: float = 1.0) -> Tensor:
+        """:func:`hyperlm.decoding.marginals`, by the loss of this head."""
+        cuts = self.cuts(logits.device)
+        return marginals(logits, cuts, loss=self.loss_kind, temperature=temperature)
+
+    def extra_repr(self) -> str:
+        nodes = f"{len(self.taxonomy)} nodes"
+        return f"{self.hidden_size}, {nodes}, dim={self.dim}, loss={self.loss_kind!r}"
+
+    def space_settings(self) -> dict[str, object]:
+        """What the weights mean nothing without; kept beside them in a state dict."""
+        return {"head": type(self).__name__}

@@ -72,6 +72,11 @@ def start_from_texts(
             f"a start from texts with name_weight {name_weight:g}, temperature {temperature:g} and "
             f"radius {radius:g}: the first must not be negative, the others must be positive."
         )
+    if not targets.dim() or len(targets) != len(features):
+        raise OptionError(
+            f"targets of shape {tuple(targets.shape)} for {len(features)} texts: give one row per "
+            "text."
+        )
     cuts = head.cuts(features.device)
     rows, ends, weights = gold_ends(targets, cuts)
     if len(ends.unique()) < 2:

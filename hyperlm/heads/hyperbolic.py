@@ -48,8 +48,12 @@ class HyperbolicHead(HierarchicalHead):
     ``torch.compile(fullgraph=True)`` and ``torch.export`` take it whole, but for cone losses, which
     ``torch.compile`` leaves out of the graph: their pairs are drawn by NumPy.
 
-    Train ``head.points`` with :func:`hyperlm.optim.build_optimizer` or any optimiser of geoopt: an
-    ordinary optimiser would move them as if the space were flat.
+    Train ``head.points`` with :func:`hyperlm.optim.build_optimizer` or any optimiser of geoopt. An
+    ordinary optimiser may move tangent vectors too, as if the space were flat; native coordinates
+    it would take off their manifold.
+
+    ``head.points`` is what is trained; ``head.node_points()`` are the nodes in the coordinates that
+    ``out.points`` has, and ``head.node_tangents()`` tangent vectors, whatever is trained.
 
     Args:
         hidden_size, taxonomy, dim, loss, tap_of_level, dropout, start_radius, seed: see
@@ -184,11 +188,16 @@ class HyperbolicHead(HierarchicalHead):
         return self.space(c)
 
     def tag_points(self) -> None:
-        """Make ``points`` a manifold parameter; loading a state silently makes it a plain one."""
-        plain = self.points
-        tagged = ManifoldParameter(
-            plain.data, manifold=self.storage(), requires_grad=plain.requires_grad
-        )
+        """Make ``points`` a manifold parameter; loading a state silently makes it a plain one.
+
+        One that is stays the same object, which an optimiser may hold already.
+        """
+        plain, space = self.points, self.storage()
+        if isinstance(plain, ManifoldParameter) and type(plain.manifold) is type(space):
+            if self.geometry != "euclidean":
+                plain.manifold.c = space.c
+            return
+        tagged = ManifoldParameter(plain.data, manifold=space, requires_grad=plain.requires_grad)
         tagged.grad = plain.grad
         self.points = tagged
 
@@ -215,6 +224,20 @@ class HyperbolicHead(HierarchicalHead):
             # The optimiser moves the points in the space the texts are now measured in.
             self.points.manifold.c = self.c.detach()
         return super().forward(hidden, targets)
+
+    def space_settings(self) -> dict[str, object]:
+        settings: dict[str, object] = {"geometry": self.geometry, "coordinates": self.coordinates}
+        if self.geometry == "euclidean":
+            settings = {"geometry": self.geometry}
+        elif self.curvature_logit is None:
+            settings["curvature"] = self.start_curvature
+        return super().space_settings() | settings
+
+    def extra_repr(self) -> str:
+        learned = " (learned)" if self.curvature_logit is not None else ""
+        c = self.c.detach() if isinstance(self.c, Tensor) else self.c
+        bend = "" if self.geometry == "euclidean" else f", curvature={float(c):g}{learned}"
+        return f"{super().extra_repr()}, geometry={self.geometry!r}{bend}"
 
     def level_scores(self, tangent: Tensor, level: int) -> Tensor:
         nodes = self.level_slices[level]

@@ -1,20 +1,28 @@
 """What every model around a pretrained backbone shares: building, loading, adapters, saving."""
 
+import contextlib
 import copy
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from torch import nn
-from transformers import AutoModel, PreTrainedModel
+from transformers import AutoModel, AutoTokenizer, PreTrainedModel
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
-from hyperlm.errors import ModelError
+from hyperlm.errors import ModelError, OptionError
 from hyperlm.lm.backbone import num_layers, resolve_layers
 from hyperlm.lm.lora import inject_lora, merge_lora, train_adapters_alone
 from hyperlm.taxonomy import Taxonomy
 
-__all__ = ["BackboneModel", "backbone_settings"]
+__all__ = ["BackboneModel", "backbone_settings", "refuse_unknown"]
+
+# Arguments of a forward pass that the libraries around a model add, whatever it takes.
+_ADDED = (
+    "token_type_ids", "position_ids", "num_items_in_batch", "return_dict", "output_attentions",
+    "output_hidden_states", "use_cache",
+)  # fmt: skip
+_OF_HUB = ("cache_dir", "force_download", "local_files_only", "token", "revision", "subfolder")
 
 
 class BackboneModel(PreTrainedModel):
@@ -56,7 +64,24 @@ class BackboneModel(PreTrainedModel):
         loaded: Any = super().from_pretrained(*args, **kwargs)
         model = loaded[0] if isinstance(loaded, tuple) else loaded
         model._mark_parameters()
+        where = args[0] if args else kwargs.get("pretrained_model_name_or_path")
+        if where is not None:
+            # A folder without one is no error here: hyperlm.load() says what is missing.
+            with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+                model.read_tokenizer(where, **{k: kwargs[k] for k in _OF_HUB if k in kwargs})
         return loaded
+
+    def read_tokenizer(self, run: str | Path, **kwargs: Any) -> None:
+        """Take the tokenizer beside a saved model; raises what the library raises.
+
+        Args:
+            run: folder or hub id.
+            kwargs: of ``AutoTokenizer.from_pretrained``.
+        """
+        # With the configuration at hand the library does not guess one, and does not warn.
+        self.tokenizer = AutoTokenizer.from_pretrained(run, config=self.config, **kwargs)
+        if self.tokenizer.pad_token is None:
+            self.tokenizer.pad_token = self.tokenizer.eos_token
 
     def _mark_parameters(self) -> None:
         """Set again what loading forgets: beside adapters the backbone does not train."""
@@ -81,6 +106,16 @@ class BackboneModel(PreTrainedModel):
         super().save_pretrained(save_directory, **kwargs)
         if tokenizer is not None:
             tokenizer.save_pretrained(save_directory)
+
+
+def refuse_unknown(arguments: dict[str, Any]) -> None:
+    """An OptionError for arguments that are most likely misspelt, as ``target=``."""
+    unknown = sorted(set(arguments) - set(_ADDED))
+    if unknown:
+        raise OptionError(
+            f"forward() takes no {', '.join(unknown)}. For a loss give targets= to a model of "
+            "points, levels= to a decoder."
+        )
 
 
 def backbone_settings(

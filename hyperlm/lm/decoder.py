@@ -20,7 +20,7 @@ from transformers.utils.generic import ModelOutput
 
 from hyperlm.errors import ModelError, OptionError
 from hyperlm.lm.backbone import load_tokenizer, longest_input, resolve_layers, text_length
-from hyperlm.lm.base import BackboneModel, backbone_settings
+from hyperlm.lm.base import BackboneModel, backbone_settings, refuse_unknown
 from hyperlm.lm.hdlm.answers import Answer, Answers
 from hyperlm.lm.hdlm.config import HierarchicalDecoderConfig
 from hyperlm.lm.hdlm.format import SequenceFormat
@@ -220,7 +220,7 @@ class HierarchicalDecoder(BackboneModel):
         attention_mask: Tensor | None = None,
         position_ids: Tensor | None = None,
         levels: Tensor | None = None,
-        **_: Any,
+        **further: Any,
     ) -> HierarchicalDecoderOutput:
         """One pass for all levels; blocks above the highest layer asked for do not run.
 
@@ -230,7 +230,9 @@ class HierarchicalDecoder(BackboneModel):
             position_ids: ``(B, T)``, beginning anew with each sequence of packed rows.
             levels: ``(B, T)`` level of each token, 0 for those without a loss. Without it the
                 scores of all levels are returned.
+            further: what tokenizers and trainers add, and this model has no use for.
         """
+        refuse_unknown(further)
         if position_ids is not None and attention_mask is None and not self.stack.can_pack:
             raise OptionError(
                 f"{type(self.backbone).__name__} cannot keep the sequences of a packed row apart. "

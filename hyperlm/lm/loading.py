@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
-from transformers import AutoTokenizer, PreTrainedConfig
+from transformers import PreTrainedConfig
 
 from hyperlm.data.named import hub_answers
 from hyperlm.errors import ModelError
@@ -87,10 +87,8 @@ def _load(run: str | Path, kind: Any) -> Any:
             "the folder again."
         )
     try:
-        # With the configuration at hand the library does not guess one, and does not warn.
-        model.tokenizer = AutoTokenizer.from_pretrained(
-            run, config=model.config, local_files_only=cached
-        )
+        if getattr(model, "tokenizer", None) is None:
+            model.read_tokenizer(run, local_files_only=cached)
     except (OSError, ValueError, KeyError, TypeError) as error:
         first = str(error).strip().partition("\n")[0]
         raise ModelError(
@@ -107,8 +105,6 @@ def _load(run: str | Path, kind: Any) -> Any:
             f"{model.config.tokens or rows}: its vocabulary is missing (tokenizer.json or its "
             "like). Copy the tokenizer files of the backbone into the folder."
         )
-    if model.tokenizer.pad_token is None:
-        model.tokenizer.pad_token = model.tokenizer.eos_token
     return model
 
 

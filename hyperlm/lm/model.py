@@ -23,7 +23,7 @@ from hyperlm.lm.backbone import (
     state_index,
     text_length,
 )
-from hyperlm.lm.base import BackboneModel, backbone_settings
+from hyperlm.lm.base import BackboneModel, backbone_settings, refuse_unknown
 from hyperlm.lm.config import HierarchicalLMConfig
 from hyperlm.lm.joined import Conditioning, check_layers, joined_states
 from hyperlm.lm.pooling import POOLINGS, pack_right, pool
@@ -202,7 +202,8 @@ class HierarchicalLM(BackboneModel):
         attention_mask: Tensor | None = None,
         targets: Tensor | None = None,
         features: Tensor | None = None,
-        **_: Any,
+        labels: Tensor | None = None,
+        **further: Any,
     ) -> HierarchicalOutput:
         """Node logits for a batch.
 
@@ -212,7 +213,13 @@ class HierarchicalLM(BackboneModel):
             targets: ``(B,)`` end nodes, ``(B, L)`` nodes per level with -100 where there is none,
                 or a boolean ``(B, N)`` for several gold paths.
             features: ``(B, taps, D)`` from :meth:`pooled_states`, instead of ``input_ids``.
+            labels: the same as ``targets``, as others call it.
+            further: what tokenizers and trainers add, and this model has no use for.
         """
+        refuse_unknown(further)
+        if targets is not None and labels is not None:
+            raise OptionError("forward() got targets and labels: they are one thing, give one.")
+        targets = labels if targets is None else targets
         if features is None:
             if input_ids is None:
                 raise OptionError("forward() needs input_ids, or features from pooled_states().")
