@@ -48,7 +48,7 @@ class Prediction:
         path: names from the top class down; shorter, even empty, when a threshold stopped it.
         probabilities: of each node of ``path``: at or below it, so they never grow along the path.
         top: the most probable whole paths, best first.
-        empty: the text had nothing but white space; the answer is then only the prior.
+        empty: the text had nothing but white space; the answer then means nothing.
         stopped: a threshold ended the path above the end of the best whole one.
     """
 

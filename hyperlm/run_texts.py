@@ -9,9 +9,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from hyperlm.data import LabelledTexts, load_data, read_labelled
+from hyperlm.data import LabelledTexts, gold_nodes, load_data, read_labelled
 from hyperlm.data.bundle import NO_REPLY
-from hyperlm.errors import DataError, OutputError
+from hyperlm.errors import DataError, HyperlmError, OutputError
 from hyperlm.options import TrainingOptions
 from hyperlm.runfolder import RECORD, read_record
 from hyperlm.taxonomy import Taxonomy
@@ -48,15 +48,27 @@ def texts_of_run(
     other = own_columns(columns, options, source) or not is_file_of(data or "", source, "all")
     if data is not None and other:
         usual = source.get("columns")
-        if is_file_of(data, source, "all") or is_file_of(data, source, "train"):
-            note(f"{Path(data).name}: the run has learnt most or all of these texts.")
-        return read_labelled(
+        texts = read_labelled(
             data,
             taxonomy=taxonomy,
             split=split,
             trained_on=(usual["text"], usual["labels"], usual.get("reply")) if usual else None,
             **({"path_separator": options.path_separator} if options else {}) | columns,
         )
+        if is_file_of(data, source, "all") or is_file_of(data, source, "train"):
+            note(f"{Path(data).name}: the run has learnt most or all of these texts.")
+        elif learnt := _learnt(texts, options, taxonomy):
+            note(
+                f"the run has learnt from {learnt:,} of these {len(texts):,} texts: what is "
+                "measured or fitted on them says little of new ones."
+            )
+        if short := _above(texts, taxonomy):
+            note(
+                f"{short:,} of these {len(texts):,} texts have a label above those that the run "
+                "answers with, so that no whole path can be right there: read the levels that both "
+                "have."
+            )
+        return texts
     if options is None:
         raise DataError(
             f"{run}: it is not known what this model was trained on. Name labelled texts with "
@@ -88,6 +100,7 @@ def texts_of_run(
             "labelled texts with --data."
         ) from error
     changed, cut = [], split in bundle.source.get("cuts", {})
+    digests = [s.get("cuts", {}).get(split, {}).get("rows_sha256") for s in (source, bundle.source)]
     for part in ("all", split, *(["train"] if cut else [])):
         stored, present = (s.get("files", {}).get(part) for s in (source, bundle.source))
         if stored and present and stored["sha256"] != present["sha256"]:
@@ -95,7 +108,8 @@ def texts_of_run(
             note(f"{present['file']} has changed since the run was trained.")
     if cut:
         table = Path(name).name
-        if changed:
+        # An earlier version cut otherwise where texts occur twice.
+        if changed or (None not in digests and digests[0] != digests[1]):
             note(
                 f"These {split} texts were cut anew from {table}: the run may have been trained on "
                 "some of them. Keep test texts in a file of their own and name it with --data."
@@ -103,6 +117,35 @@ def texts_of_run(
         else:
             note(f"These are the {split} texts that the run cut from {table}.")
     return texts
+
+
+def _learnt(texts: LabelledTexts, options: TrainingOptions | None, taxonomy: Taxonomy) -> int:
+    """How many of the texts stand in the training split of the run, if its data is still here."""
+    if options is None or not (Path(options.data).exists() or options.data == "demo"):
+        return 0
+    try:
+        bundle = load_data(
+            options.data,
+            text_column=options.text_column,
+            label_columns=options.label_columns,
+            reply_column=options.reply_column,
+            path_separator=options.path_separator,
+            taxonomy=taxonomy,
+            seed=options.seed,
+            val_fraction=options.val_fraction,
+            splits=("train", "val"),
+        )
+    except HyperlmError:  # not what it was: nothing can be said
+        return 0
+    known = set(bundle.split("train").texts)
+    return sum(text in known for text in texts.texts if text.strip())
+
+
+def _above(texts: LabelledTexts, taxonomy: Taxonomy) -> int:
+    """How many texts have no gold path that ends where answers end."""
+    ends = set(map(int, taxonomy.terminals))
+    gold = gold_nodes(texts, taxonomy)
+    return sum(bool(len(nodes)) and not ends & set(map(int, nodes)) for nodes in gold)
 
 
 def own_columns(

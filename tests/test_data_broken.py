@@ -100,7 +100,7 @@ def test_bad_json_rows_name_file_and_line(tmp_path, case):
 
 
 def test_one_class_cannot_be_learnt(tmp_path):
-    bundle = load_data(train(tmp_path, "text,l1\n" + "a,b\n" * 20))
+    bundle = load_data(train(tmp_path, "text,l1\n" + "".join(f"a{i},b\n" for i in range(20))))
     with pytest.raises(DataError, match="all 18 training texts have the one label 'b'"):
         check_trainable(bundle)
     check_trainable(load_data(train(tmp_path, CSV)))

@@ -122,7 +122,7 @@ def test_suspicious_data_is_flagged(tmp_path):
     write_rows(tmp_path / "test.csv", rows[40:])
     warnings = " ".join(load_data(tmp_path).source["warnings"])
     assert "10 test texts are also training texts" in warnings
-    assert "is one of ('label',) an id?" in warnings
+    assert "look whether 'label' holds ids" in warnings
     assert "50 of 50 labels contain '>', none the separator ' > '" in warnings
 
 

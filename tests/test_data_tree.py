@@ -143,7 +143,7 @@ def test_a_run_is_told_from_data(tmp_path):
         ("l1,l2\na,b\n", ["l9"], r"no column 'l9'; the columns are \['l1', 'l2'\]"),
         ("l1,l2\n,b\n", None, "line 2: an empty label above 'b'"),
         (
-            "l1,l2\na,b\n,\n",
+            "l1,l2\na,b\n,\na,c\n",
             None,
             r"line 3: no label in 'l1', 'l2'\. Label the row or take it out\.$",
         ),

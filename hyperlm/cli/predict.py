@@ -243,7 +243,7 @@ def _show(
         )
         return
     for text, answer in zip(texts, answers, strict=True):
-        said = "(empty text: the answer is only the prior)" if answer.empty else text
+        said = "(empty text: there was nothing to go by)" if answer.empty else text
         typer.echo(said if len(said) <= 78 else said[:75] + "...")
         steps = [
             f"{name} ({probability:.3f})"

@@ -64,7 +64,11 @@ def run_and_show(
         )
     except KeyboardInterrupt:
         if (folder / RECORD).is_file() and read_record(folder)["status"] == "training":
-            say(f"\nStopped. Continue with: hyperlm train --resume --output {folder}")
+            from hyperlm.checkpoints import last_checkpoint
+
+            begun = last_checkpoint(folder) is not None
+            how = "Continue" if begun else "There is no checkpoint yet; begin again"
+            say(f"\nStopped. {how} with: hyperlm train --resume --output {folder}")
         else:
             say("\nStopped before there was anything to keep; folders are as they were.")
         raise typer.Exit(130) from None
@@ -120,6 +124,9 @@ def _summary(options: TrainingOptions, model: "Model", bundle: "DataBundle", con
     )
     if (cut := _cut_short(model, bundle)) is not None:
         say(cut)
+    columns = bundle.source.get("columns", {}).get("labels", ())
+    if options.label_columns is None and bundle.source.get("kind") != "named" and len(columns) > 1:
+        say(f"Levels: {' > '.join(columns)} (--label-columns names others).")
     for warning in bundle.source.get("warnings", []):
         say(f"Note: {warning}.")
     if bundle.has_replies and options.answer != "text":

@@ -148,7 +148,7 @@ def load_data(
     read = [texts for texts in parts.values() if texts is not None]
     tree, origin = taxonomy_of(taxonomy if taxonomy is not None else found.taxonomy, read)
     parts = {split: texts if split in wanted else None for split, texts in parts.items()}
-    record = describe(found, parts, tree, columns)
+    record = describe(found, parts, tree, columns, chosen=label_columns is not None)
     record["warnings"] = warnings + record["warnings"]
     record |= {"taxonomy": origin, "cuts": cuts}
     described = read_descriptions(descriptions, tree) if descriptions is not None else {}

@@ -133,13 +133,16 @@ def choose_text_column(
 ) -> str:
     """The column that holds the text: the one asked for, else ``text``, else ``token``.
 
+    Written in capitals or small letters, where one column is.
+
     Raises:
         DataError: There is no such column; the message lists those there are.
     """
     if text_column is None:
-        found = [name for name in ("text", "token") if name in columns]
-        if found:
-            return found[0]
+        for wanted in ("text", "token"):
+            found = [name for name in columns if name.strip().lower() == wanted]
+            if wanted in found or len(found) == 1:
+                return wanted if wanted in found else found[0]
     elif text_column in columns:
         return text_column
     raise no_column(text_column or "text", columns, table, "--text-column")
@@ -247,6 +250,11 @@ def _path(values: Iterable[Any], place: str, column: str, hint: str = "") -> Lab
     return tuple(names[:end])
 
 
+def _is_whole(part: Any, separator: str) -> bool:
+    """A whole path in a list: several such are several paths, not the names of one."""
+    return isinstance(part, str) and separator in part
+
+
 def _paths_of(row: Row, columns: Columns, place: str) -> tuple[LabelPath, ...]:
     if len(columns.labels) > 1:
         taken = f" Taken for levels: {', '.join(columns.labels)}; --label-columns names others."
@@ -264,6 +272,8 @@ def _paths_of(row: Row, columns: Columns, place: str) -> tuple[LabelPath, ...]:
                     "names (one path), or a list of such lists (several paths)."
                 )
             found = [_path(part, place, name) for part in value]
+        elif isinstance(value, list) and any(_is_whole(part, columns.separator) for part in value):
+            found = [_path(str(part).split(columns.separator), place, name) for part in value]
         else:
             found = [_path(value if isinstance(value, list) else [value], place, name)]
     return tuple(dict.fromkeys(path for path in found if path))
@@ -271,6 +281,8 @@ def _paths_of(row: Row, columns: Columns, place: str) -> tuple[LabelPath, ...]:
 
 def read_labels(table: Table, columns: Columns, *, require_labels: bool = True) -> LabelledTexts:
     """All rows of a table as texts with gold paths.
+
+    Empty rows at the end, as spreadsheets leave them, are none.
 
     Raises:
         DataError: A column is missing, a path has a gap, or a row has no label and needs one.
@@ -280,6 +292,8 @@ def read_labels(table: Table, columns: Columns, *, require_labels: bool = True) 
     lines: list[int] = []
     replies: list[str] | None = None if columns.reply is None else []
     shared: dict[tuple[LabelPath, ...], tuple[LabelPath, ...]] = {}
+    bare: list[int] = []
+    blank: list[int] = []  # rows without anything since the last row with something
     for number, row in table.rows:
         place = table.place(number)
         if not lines and (table.unit == "row" or not table.typed):
@@ -288,20 +302,28 @@ def read_labels(table: Table, columns: Columns, *, require_labels: bool = True) 
                 if name not in row:
                     option = options.get(name, "--label-columns")
                     raise no_column(name, list(row), table.name, option)
+        if require_labels and not any(str(value).strip() for value in row.values()):
+            blank.append(number)
+            continue
+        bare += blank
+        blank.clear()
         texts.append(text_of(row, columns.text, place=place) if columns.text is not None else "")
         found = _paths_of(row, columns, place)
         if require_labels and not found:
-            elsewhere = "; texts without labels go to `hyperlm predict`" * (
-                columns.text is not None
-            )
-            raise DataError(
-                f"{place}: no label in {', '.join(map(repr, columns.labels))}. Label the row or "
-                f"take it out{elsewhere}."
-            )
+            bare.append(number)
         paths.append(shared.setdefault(found, found))
         lines.append(number)
         if replies is not None and columns.reply is not None:
             replies.append(text_of(row, columns.reply, place=place, option="--reply-column"))
+    if not texts:
+        bare = blank
+    if bare:
+        elsewhere = "; texts without labels go to `hyperlm predict`" * (columns.text is not None)
+        more = f" (nor in {len(bare) - 1:,} further rows, the last in {table.unit} {bare[-1]})"
+        raise DataError(
+            f"{table.place(bare[0])}: no label in {', '.join(map(repr, columns.labels))}"
+            f"{more * (len(bare) > 1)}. Label the row or take it out{elsewhere}."
+        )
     return LabelledTexts(
         tuple(texts),
         tuple(paths),

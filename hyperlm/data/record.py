@@ -8,14 +8,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from hyperlm.data.doubts import label_doubts
 from hyperlm.data.gold import gold_nodes
-from hyperlm.data.labels import Columns, LabelledTexts, LabelPath
+from hyperlm.data.labels import Columns, LabelledTexts
 from hyperlm.data.named import Located
 from hyperlm.taxonomy import Taxonomy
 
-__all__ = ["describe", "file_record", "separator_doubts"]
+__all__ = ["describe", "file_record"]
 
-_SEPARATORS = ("/", "|", "::", "\\", ">", ";")  # of paths, as they occur
 _LISTED = 50  # a record lists so many classes or lines and counts the rest
 
 
@@ -24,8 +24,13 @@ def describe(
     parts: Mapping[str, LabelledTexts | None],
     taxonomy: Taxonomy,
     columns: Columns,
+    *,
+    chosen: bool = False,
 ) -> dict[str, Any]:
     """The record of a data set whose splits ``parts`` use ``taxonomy``.
+
+    Args:
+        chosen: somebody named the label columns.
 
     Paths on this machine stay out of it: files go by their names and digests.
     """
@@ -35,7 +40,8 @@ def describe(
     warnings = [f"{n} {split} texts are also training texts" for split, n in shared.items() if n]
     if bare:
         warnings.append(f"{len(bare)} of {len(taxonomy.terminals)} classes have no training text")
-    warnings += _doubts(list(read.values()), columns)
+    paths = [path for texts in read.values() for of_text in texts.paths for path in of_text]
+    warnings += label_doubts(paths, columns, chosen=chosen or found.kind == "named")
     for split, texts in read.items():
         empty = len(texts.empty_texts)
         warnings += [f"{empty} of {len(texts)} {split} texts are empty"] * bool(empty)
@@ -79,32 +85,6 @@ def _shared_texts(read: Mapping[str, LabelledTexts]) -> dict[str, int]:
         for split, texts in read.items()
         if split != "train"
     }
-
-
-def _doubts(parts: Sequence[LabelledTexts], columns: Columns) -> list[str]:
-    """Signs that a column is not what it was taken for."""
-    paths = [path for texts in parts for of_text in texts.paths for path in of_text]
-    doubts = []
-    if len(set(paths)) == len(paths) > 20:
-        doubts.append(f"every text has a label of its own: is one of {columns.labels} an id?")
-    return doubts + separator_doubts(paths, columns)
-
-
-def separator_doubts(paths: Sequence[LabelPath], columns: Columns) -> list[str]:
-    """Signs that whole paths were taken for names."""
-    if len(columns.labels) > 1 or any(len(path) > 1 for path in paths):
-        return []
-    bare = columns.separator.strip()
-    for sign in filter(None, dict.fromkeys((bare, *_SEPARATORS))):
-        unsplit = sum(sign in path[0].strip(sign) for path in paths)
-        # A slash may stand inside a name; in most of them it stands between names.
-        if unsplit > (0 if sign == bare else len(paths) / 2):
-            return [
-                f"{unsplit} of {len(paths)} labels contain {sign!r}, none the separator "
-                f"{columns.separator!r}: they were taken as one level. If {sign!r} separates "
-                "levels, give it as --path-separator"
-            ]
-    return []
 
 
 def _some(items: Sequence[Any]) -> dict[str, Any]:

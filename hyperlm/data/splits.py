@@ -99,15 +99,28 @@ def stratified_split(
     return np.flatnonzero(~chosen), np.flatnonzero(chosen)
 
 
+def _together(texts: LabelledTexts, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """:func:`stratified_split`, but equal texts stay on one side: that of the first of them."""
+    first: dict[str, int] = {}
+    leader = [
+        first.setdefault(text, row) if text.strip() else row for row, text in enumerate(texts.texts)
+    ]
+    led = sorted(set(leader))
+    labels, own = [texts.paths[row] for row in led], [texts.texts[row] for row in led]
+    _, part = stratified_split(labels, own, fraction, seed)
+    chosen = np.isin(leader, [led[at] for at in part])
+    return np.flatnonzero(~chosen), np.flatnonzero(chosen)
+
+
 def cut(
     texts: LabelledTexts, fraction: float, seed: int
 ) -> tuple[LabelledTexts, LabelledTexts | None, dict[str, object]]:
     """Cut a stratified part out of a split: the rest, the part, and a record of what was done.
 
-    The part is None when no class can spare a text. The record holds seed, fraction, size and a
-    digest of the row numbers, by which a repeated cut can be recognised.
+    Equal texts stay on one side. The part is None when no class can spare a text. The record holds
+    seed, fraction, size and a digest of the row numbers, by which a repeated cut can be recognised.
     """
-    rest, part = stratified_split(texts.paths, texts.texts, fraction, seed)
+    rest, part = _together(texts, fraction, seed)
     lines = [texts.lines[i] for i in part]
     record: dict[str, object] = {
         "cut_from": Path(texts.name).name,

@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 
 from hyperlm.data.bundle import refuse_ids, taxonomy_of
 from hyperlm.data.dialogues import holds_dialogues, turns
+from hyperlm.data.doubts import label_doubts
 from hyperlm.data.gold import gold_nodes
 from hyperlm.data.labels import Columns, LabelledTexts, choose_columns, no_column, read_labels
 from hyperlm.data.named import NAMED_SETS, Located, in_data_folder, locate
-from hyperlm.data.record import separator_doubts
 from hyperlm.data.splits import find_split_files
 from hyperlm.data.table import FORMATS, Table, header_of
 from hyperlm.data.wos import original_folder
@@ -97,7 +97,9 @@ def read_tree(
     if label_columns is None and found.kind != "named" and len(columns.labels) > 1:
         advice.append(f"Levels: {' > '.join(columns.labels)} (--label-columns names others).")
     paths = [path for part in parts for of_row in part.paths for path in of_row]
-    advice += [f"{doubt}." for doubt in separator_doubts(paths, columns)]
+    if found.kind != "named":
+        doubts = label_doubts(paths, columns, chosen=label_columns is not None)
+        advice += [f"{doubt}." for doubt in doubts]
     counts = None
     if columns.text is not None:
         ends = [nodes for part in parts for nodes in gold_nodes(part, taxonomy)]

@@ -1,0 +1,177 @@
+"""Signs that labels are not what they were taken for, in words; nothing is changed by them.
+
+In: label paths as they were read, and the columns they stood in. Out: sentences without a full
+stop, each with a remedy.
+"""
+
+import unicodedata
+from collections import Counter
+from collections.abc import Sequence
+
+from hyperlm.data.labels import Columns, LabelPath
+
+__all__ = ["label_doubts", "separator_doubts"]
+
+_SEPARATORS = ("/", "|", "::", "\\", ">", ";")  # of paths, as they occur
+_MISSING = {"na", "n/a", "#n/a", "nan", "null", "none", "-", "?"}  # what tables write for nothing
+_PARTS = {"train", "training", "val", "valid", "validation", "dev", "test"}
+_LISTED = 3
+
+
+def label_doubts(
+    paths: Sequence[LabelPath], columns: Columns, *, chosen: bool = False
+) -> list[str]:
+    """All doubts about the paths of a data set.
+
+    Args:
+        chosen: somebody named the label columns.
+    """
+    doubts = []
+    if len(set(paths)) == len(paths) > 20:
+        of = ", ".join(map(repr, columns.labels))
+        doubts.append(f"every text has a label of its own: look whether {of} holds ids")
+    names = Counter(name for path in paths for name in path)
+    if not chosen:
+        doubts += _odd_columns(paths, columns)
+    doubts += [
+        *_wrong_order(paths, columns),
+        *_alike(paths),
+        *_missing(names),
+        *_lists(names, columns),
+        *_unsplittable(names, columns),
+    ]
+    return doubts + separator_doubts(paths, columns)
+
+
+def separator_doubts(paths: Sequence[LabelPath], columns: Columns) -> list[str]:
+    """Signs that whole paths were taken for names."""
+    if len(columns.labels) > 1 or any(len(path) > 1 for path in paths):
+        return []
+    bare = columns.separator.strip()
+    for sign in filter(None, dict.fromkeys((bare, *_SEPARATORS))):
+        unsplit = sum(sign in path[0].strip(sign) for path in paths)
+        # A slash may stand inside a name; in most of them it stands between names.
+        if unsplit > (0 if sign == bare else len(paths) / 2):
+            return [
+                f"{unsplit} of {len(paths)} labels contain {sign!r}, none the separator "
+                f"{columns.separator!r}: they were taken as one level. If {sign!r} separates "
+                "levels, give it as --path-separator"
+            ]
+    return []
+
+
+def _odd_columns(paths: Sequence[LabelPath], columns: Columns) -> list[str]:
+    """Columns beside the labels that were taken for levels, since nobody named any."""
+    if len(columns.labels) < 2:
+        return []
+    levels = [{path[at] for path in paths if len(path) > at} for at in range(len(columns.labels))]
+    numeric = [all(map(_is_number, names)) for names in levels]
+    doubts = []
+    for column, names, digits in zip(columns.labels, levels, numeric, strict=True):
+        if len(names) > 1 and {name.lower() for name in names} <= _PARTS:
+            what = "says which split a text is of"
+        elif digits and not all(numeric):
+            what = "holds numbers, where other label columns have names"
+        elif digits and all(len(some) <= 2 for some in levels):
+            what = "holds one of two numbers, as columns do that mark a label each"
+        else:
+            continue
+        doubts.append(
+            f"column {column!r} was taken for a level and {what}: name the label columns with "
+            "--label-columns, coarse to fine"
+        )
+    return doubts
+
+
+def _wrong_order(paths: Sequence[LabelPath], columns: Columns) -> list[str]:
+    """A level whose nodes all have one child, of which there are fewer: the finer one is on top."""
+    doubts = []
+    for at, (upper, lower) in enumerate(zip(columns.labels, columns.labels[1:], strict=False)):
+        pairs = {path[at : at + 2] for path in paths if len(path) > at + 1}
+        above, below = {pair[0] for pair in pairs}, {pair[1] for pair in pairs}
+        if len(pairs) == len(above) > len(below) > 1:
+            doubts.append(
+                f"every {upper!r} has a single {lower!r} below it, and there are fewer of those: "
+                "give --label-columns coarse to fine"
+            )
+    return doubts
+
+
+def _alike(paths: Sequence[LabelPath]) -> list[str]:
+    """Labels of one parent that differ in nothing a reader sees, or in capitals alone."""
+    groups: dict[tuple[str, ...], set[str]] = {}
+    for prefix in {path[:end] for path in paths for end in range(1, len(path) + 1)}:
+        groups.setdefault(tuple(map(_plain, prefix)), set()).add(prefix[-1])
+    several = sorted(sorted(names) for names in groups.values() if len(names) > 1)
+    if not several:
+        return []
+    shown = "; ".join(", ".join(map(_seen, names)) for names in several[:_LISTED])
+    more = " and others" if len(several) > _LISTED else ""
+    count = "label is" if len(several) == 1 else "labels are"
+    return [
+        f"{len(several)} {count} written in several ways, which count as different: {shown}{more}. "
+        "Write alike what means one thing"
+    ]
+
+
+def _missing(names: Counter[str]) -> list[str]:
+    found = sorted(name for name in names if name.lower() in _MISSING)
+    if not found:
+        return []
+    count = sum(names[name] for name in found)
+    return [
+        f"{count:,} labels read {', '.join(map(repr, found))}: if that means none, leave the cell "
+        "empty, and the path ends above it"
+    ]
+
+
+def _lists(names: Counter[str], columns: Columns) -> list[str]:
+    """Lists written as text, and several paths in one cell."""
+    lists = sum(count for name, count in names.items() if name[:1] == "[" and name[-1:] == "]")
+    if lists:
+        example = next(name for name in names if name[:1] == "[")
+        return [
+            f"{lists:,} labels are lists written as text, as {example!r}: save the table as JSON "
+            "lines or Parquet, or give each level a column"
+        ]
+    joined = [name for name in names if ";" in name]
+    if len(columns.labels) == 1 and joined and len(joined) > len(names) / 10:
+        return [
+            f"{len(joined):,} names contain ';', as {joined[0]!r}: several paths of one text are "
+            "given as a list of paths in JSON lines (docs/data.md)"
+        ]
+    return []
+
+
+def _unsplittable(names: Counter[str], columns: Columns) -> list[str]:
+    inside = [name for name in names if columns.separator in name]
+    if len(columns.labels) < 2 or not inside:
+        return []
+    return [
+        f"{len(inside):,} names contain {columns.separator!r}, which stands between names in "
+        f"answers, as {inside[0]!r}: write them without"
+    ]
+
+
+def _plain(name: str) -> str:
+    """Without what nobody sees, and in small letters."""
+    seen = "".join(
+        " " if ch.isspace() else ch
+        for ch in unicodedata.normalize("NFKC", name)
+        if unicodedata.category(ch) != "Cf"
+    )
+    return " ".join(seen.casefold().split())
+
+
+def _seen(name: str) -> str:
+    """A name in quotes, with signs that do not show spelt out."""
+    hidden = any(unicodedata.category(ch) in ("Cf", "Mn") for ch in name)
+    return ascii(name) if hidden else repr(name)
+
+
+def _is_number(name: str) -> bool:
+    try:
+        float(name.replace(",", "."))
+    except ValueError:
+        return False
+    return True
