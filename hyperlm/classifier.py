@@ -156,7 +156,8 @@ class Classifier:
 
         Args:
             top_k: how many whole paths to list beside the answer.
-            threshold: stop at the deepest node whose probability is at least this.
+            threshold: stop at the deepest node whose probability is at least this; an empty text
+                gets no label then.
         """
         return list(self.stream(texts, top_k=top_k, threshold=threshold))
 
@@ -202,16 +203,17 @@ class Classifier:
                 answer = decoding.decode_threshold(marginals, answer, threshold)
         paths, tops = answer.paths(self.taxonomy), best.paths(self.taxonomy)
         for row, text in enumerate(texts):
-            nodes = answer.path_nodes[row]
+            nodes, empty = answer.path_nodes[row], not text.strip()
+            silent = empty and threshold is not None  # nothing to be sure of
             yield Prediction(
-                path=paths[row],
-                probabilities=tuple(marginals[row, nodes[nodes >= 0]].tolist()),
+                path=() if silent else paths[row],
+                probabilities=() if silent else tuple(marginals[row, nodes[nodes >= 0]].tolist()),
                 top=tuple(
                     Alternative(path, probability)
                     for path, probability in zip(tops[row], best.prob[row].tolist(), strict=True)
                 ),
-                empty=not text.strip(),
-                stopped=bool(answer.nodes[row] != whole.nodes[row]),
+                empty=empty,
+                stopped=silent or bool(answer.nodes[row] != whole.nodes[row]),
             )
         return 0
 

@@ -98,6 +98,7 @@ class TextClassifier(Classifier):
             kept = len(path)
             if threshold is not None:
                 kept = min(kept, sum(probability >= threshold for probability in sure))
+                kept *= bool(text.strip())  # an empty text is nothing to be sure of
             yield Prediction(
                 path=path[:kept],
                 probabilities=tuple(sure[:kept]),

@@ -1,6 +1,7 @@
 """Room on the disk and in memory: asked for before a run, and named where it was missing."""
 
 import errno
+import os
 import shutil
 
 import torch
@@ -26,6 +27,8 @@ def _space_needed(model: nn.Module, checkpoints: int) -> int:
 def check_space(model: nn.Module, folder: RunFolder, options: TrainingOptions) -> None:
     """Refuse at once what would fail after the first epoch."""
     there = next(p for p in (folder.path, *folder.path.parents) if p.exists())
+    if not os.access(there, os.W_OK):
+        raise OutputError(f"{folder.shown}: {there} cannot be written to. Choose another --output.")
     needed, free = _space_needed(model, min(2, options.epochs)), shutil.disk_usage(there).free
     if folder.has_checkpoint:
         needed = _space_needed(model, 0)

@@ -77,6 +77,18 @@ def test_a_table_that_was_divided_is_divided_again(
     other = command("evaluate", tmp_path / "run", *data, "--label-columns", "l1,l2", "--json")
     assert json.loads(other.stdout)["n"] == 128
     assert "the run has learnt most or all of these texts" in other.stderr
+    # Some of them in a file of another name, and texts of which only the coarsest label is known.
+    rows = [line.split(",") for line in table.read_text().splitlines()]
+    assert all(len(row) == 4 for row in rows)
+    part = tmp_path / "part.csv"
+    part.write_text("".join(",".join(row) + "\n" for row in rows[:61]))
+    said = command("evaluate", tmp_path / "run", "--data", part, "--json").stderr
+    learnt = int(said.split("the run has learnt from ")[1].split(" of these 60 texts")[0])
+    assert 20 < learnt < 45  # half of all
+    part.write_text("text,l1\n" + "".join(f"new {row[0]},{row[1]}\n" for row in rows[1:9]))
+    said = command("evaluate", tmp_path / "run", "--data", part, "--json").stderr
+    assert "has learnt from" not in said
+    assert "8 of these 8 texts have a label above those that the run answers with" in said
     # Of another table the same options are asked for, not guessed.
     (tmp_path / "other.csv").write_text("text,l1,l2,topic\nowl0,animal,bird,owl\n")
     result = command("evaluate", tmp_path / "run", "--data", tmp_path / "other.csv", *own)

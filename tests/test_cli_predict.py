@@ -222,3 +222,14 @@ def test_a_text_that_is_not_utf_8_is_refused(command: Command, command_run: Path
     )
     assert result.exit_code == 1
     assert "UTF-8" in result.stderr
+
+
+def test_an_empty_text_is_never_sure(command: Command, command_run: Path, tmp_path: Path) -> None:
+    table = tmp_path / "new.csv"
+    table.write_text('text\n""\nowl0\n')
+    words = ["predict", command_run, "--input", table, "--output", tmp_path / "a.jsonl"]
+    assert command(*words, "--threshold", "0.0").exit_code == 0
+    empty, other = map(json.loads, (tmp_path / "a.jsonl").read_text().splitlines())
+    assert (empty["path"], empty["stopped"], empty["empty_text"]) == ("", True, True)
+    assert other["path"]
+    assert not other["stopped"]

@@ -212,7 +212,7 @@ def test_texts_are_counted_at_every_node_of_their_paths():
     for node in range(len(demo.taxonomy)):
         path = demo.taxonomy.path(node)
         assert found.counts[node] == sum(path in above for above in every)
-    assert found.notes == ("912 texts.",)
+    assert found.notes == ("912 texts; 130 labels on 3 levels (9 + 45 + 76).",)
 
 
 def test_pairs_of_nodes_and_what_is_above_them_in_a_dag():
@@ -242,12 +242,13 @@ def test_what_is_told_of_the_labels(tmp_path):
     found = read_tree(table)
     at = {name: found.counts[node] for node, name in enumerate(found.taxonomy.names)}
     assert at == {"a": 2, "b": 2, "c": 1}  # a text of two paths counts once where they meet
-    assert found.notes == ("2 texts. Leaves with a single text: 1 of 2 (a > c).",)
+    many = "3 labels on 2 levels (1 + 2)"
+    assert found.notes == (f"2 texts; {many}. Leaves with a single text: 1 of 2 (a > c).",)
     table = tmp_path / "t.csv"
     table.write_text("text,l1,l2\nhello,a,b\nhello,a,b\nhello,a,mis\x1b[31m\n")
     found = read_tree(table)
     assert found.advice == ("Levels: l1 > l2 (--label-columns names others).",)
-    assert found.notes == ("3 texts. Leaves with a single text: 1 of 2 (a > mis[31m).",)
+    assert found.notes == (f"3 texts; {many}. Leaves with a single text: 1 of 2 (a > mis[31m).",)
     table.write_text("category\na/b\na/c\nd/e\n")
     (line,) = read_tree(table).advice
     assert line.endswith("If '/' separates levels, give it as --path-separator.")
@@ -255,4 +256,4 @@ def test_what_is_told_of_the_labels(tmp_path):
     folder.mkdir()
     (folder / "train.csv").write_text("text,l\nhello,a\nhello,a\n")
     (folder / "t.taxonomy").write_text("root\ta\tb\n")
-    assert read_tree(folder).notes == ("2 texts. Labels without a text: 1.",)
+    assert read_tree(folder).notes == ("2 texts; 2 labels on 1 level. Labels without a text: 1.",)

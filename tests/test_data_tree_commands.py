@@ -41,7 +41,9 @@ def test_the_page_of_a_table_counts_its_texts(table, tmp_path):
     assert (data["title"], data["texts"]) == ("t", None)
     assert "Levels: kind > sort" in done.output
     # Options of a command say nothing to whoever looks at the page.
-    assert data["notes"] == ["3 texts. Leaves with a single text: 1 of 2 (a > c)."]
+    assert data["notes"] == [
+        "3 texts; 3 labels on 2 levels (1 + 2). Leaves with a single text: 1 of 2 (a > c)."
+    ]
 
 
 def test_embed_takes_the_same_columns(table, tmp_path):

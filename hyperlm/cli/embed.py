@@ -94,6 +94,7 @@ def embed(
     import time
 
     from hyperlm.data import read_tree
+    from hyperlm.data.tree import is_run
     from hyperlm.embedding import EmbeddingOptions, save_points
     from hyperlm.errors import OptionError
 
@@ -114,6 +115,11 @@ def embed(
         temperature=temperature,
         seed=seed,
     )
+    if is_run(taxonomy):
+        raise OptionError(
+            f"{taxonomy}: this is a run, whose labels have points already. Look at them with "
+            f"'hyperlm visualize {taxonomy}', or name a taxonomy or a table."
+        )
     found = read_tree(taxonomy, **column_arguments(text_column, label_columns, path_separator))
     for line in found.advice:
         say(f"Note: {line}")

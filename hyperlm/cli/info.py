@@ -151,7 +151,8 @@ def _show(facts: dict[str, Any]) -> None:
     if "checkpoint_step" in facts:
         step = facts["checkpoint_step"]
         where = f"checkpoint at step {step}" if step is not None else "no checkpoint yet"
-        rows.append(("status", f"not finished ({where}); hyperlm train --resume continues it"))
+        how = "continues it" if step is not None else "begins again"
+        rows.append(("status", f"not finished ({where}); hyperlm train --resume {how}"))
     else:
         levels = ", ".join(f"{level['nodes']:,} {level['name']}" for level in facts["levels"])
         given = facts["lora"] or {}

@@ -36,6 +36,7 @@ def run_and_show(
     """
     from rich.console import Console
 
+    from hyperlm.checkpoints import last_checkpoint
     from hyperlm.cli.output import results_table, show_json
     from hyperlm.progress import quiet_libraries
     from hyperlm.run import train as train_run
@@ -52,6 +53,8 @@ def run_and_show(
             _summary(options, model, bundle, console)
 
     over = resume and read_record(folder)["status"] == "finished"
+    if resume and not over and last_checkpoint(folder) is None and talks:
+        say(f"{folder}: there was no checkpoint yet, training begins again.")
     try:
         metrics = train_run(
             options,
@@ -64,8 +67,6 @@ def run_and_show(
         )
     except KeyboardInterrupt:
         if (folder / RECORD).is_file() and read_record(folder)["status"] == "training":
-            from hyperlm.checkpoints import last_checkpoint
-
             begun = last_checkpoint(folder) is not None
             how = "Continue" if begun else "There is no checkpoint yet; begin again"
             say(f"\nStopped. {how} with: hyperlm train --resume --output {folder}")

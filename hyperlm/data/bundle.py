@@ -236,7 +236,8 @@ def check_trainable(bundle: DataBundle) -> None:
 def _wanted(splits: Sequence[str]) -> tuple[str, ...]:
     unknown = [split for split in splits if split not in SPLITS]
     if unknown or not splits or isinstance(splits, str):
-        raise OptionError(f"splits {splits!r}: choose one or more of {', '.join(SPLITS)}.")
+        what = f"split {unknown[0]!r}" if unknown else f"splits {splits!r}"
+        raise OptionError(f"{what}: choose one or more of {', '.join(SPLITS)}.")
     return tuple(split for split in SPLITS if split in splits)
 
 

@@ -51,7 +51,8 @@ def decoded_lines(path: Path, stream: Iterable[bytes]) -> Iterator[str]:
             raise DataError(
                 f"{path}, line {number}: byte 0x{raw[error.start]:02x} (byte {error.start + 1} of "
                 f"the line) is not UTF-8. Convert the file first, for example: "
-                f"iconv -f {likely} -t UTF-8 {path.name} > converted{path.suffix}"
+                f"iconv -f {likely} -t UTF-8 {path.name} > converted{path.suffix}; in Excel save "
+                "it as 'CSV UTF-8'."
             ) from error
 
 

@@ -235,7 +235,9 @@ def _counts(taxonomy: Taxonomy, ends: Sequence[NDArray[np.int64]]) -> NDArray[np
 
 def _told(taxonomy: Taxonomy, counts: NDArray[np.int64], texts: int) -> str:
     """How many texts there are, and which labels have a single one: often a misspelt name."""
-    told = f"{texts:,} texts."
+    sizes = [f"{len(nodes):,}" for nodes in taxonomy.levels]
+    levels = f"{len(sizes)} levels ({' + '.join(sizes)})" if len(sizes) > 1 else "1 level"
+    told = f"{texts:,} text{'s' * (texts != 1)}; {len(taxonomy):,} labels on {levels}."
     leaves = taxonomy.leaves[counts[taxonomy.leaves] == 1]
     if 0 < len(leaves) < len(taxonomy.leaves):
         some = "; ".join(_shown(taxonomy.path(int(node))) for node in leaves[:_LISTED])

@@ -71,7 +71,7 @@ def write_rows(
     except OSError as error:
         raise OutputError(
             f"{path}: could not be written ({error.strerror or error}). Nothing was left there; "
-            "free some space or choose another --output."
+            "choose another --output, or free some space if the disk is full."
         ) from error
     return counted.number
 

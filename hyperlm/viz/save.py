@@ -70,7 +70,7 @@ def save_figure(fig: Figure, path: str | os.PathLike[str], *, colors: int | None
     except OSError as error:
         raise OutputError(
             f"{path}: could not be written ({error.strerror or error}). What was there before is "
-            "unchanged; free some space or choose another place."
+            "unchanged; choose another place, or free some space if the disk is full."
         ) from error
     finally:
         if temporary is not None:
