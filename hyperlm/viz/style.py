@@ -111,8 +111,11 @@ def panel(fig: Figure, down: int = 1, across: int = 1, number: int = 1) -> Axes:
 
 
 def heading(fig: Figure, title: str) -> None:
-    """The title, top left, drawn literally."""
+    """The title, top left, drawn literally, with air between it and the titles of panels."""
     if title:
+        engine = fig.get_layout_engine()
+        assert isinstance(engine, ConstrainedLayoutEngine)
+        engine.set(rect=(0, 0, 1, 1 - 0.1 / fig.get_figheight()))
         fig.suptitle(
             shorten(title, 90), x=0.012, ha="left", fontsize=11, fontweight="bold", parse_math=False
         )
