@@ -154,7 +154,10 @@ def test_wrong_words_and_broken_trees_are_explained(tmp_path):
 def test_a_table_of_labels_alone_will_do(tmp_path):
     table = tmp_path / "labels.csv"
     table.write_text("kind,sort,id\na,b,1\na,c,2\n")
-    with pytest.warns(HyperlmWarning, match=r"labels\.csv: Levels: kind > sort > id"):
+    with (
+        pytest.warns(HyperlmWarning, match=r"labels\.csv: Levels: kind > sort > id"),
+        pytest.warns(HyperlmWarning, match="'id' was taken for a level and holds numbers"),
+    ):
         assert len(trees.read(str(table)).taxonomy) == 5
     found = trees.read(str(table), columns={"label_columns": ("kind", "sort")})
     assert found.taxonomy == Taxonomy.from_paths([("a", "b"), ("a", "c")])
