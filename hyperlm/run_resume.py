@@ -8,6 +8,7 @@ from typing import Any
 from hyperlm.data import DataBundle
 from hyperlm.errors import DataError, OptionError
 from hyperlm.options import TrainingOptions
+from hyperlm.options_checks import flag
 from hyperlm.runfolder import RECORD
 
 __all__ = ["check_same_data", "stored_options"]
@@ -29,8 +30,7 @@ def stored_options(
     if given is None or given == stored.resolved():
         return stored
     differ = [
-        f"--{f.name.replace('_', '-')} {getattr(given, f.name)} (the run has "
-        f"{getattr(stored, f.name)})"
+        f"{flag(f.name)} {getattr(given, f.name)} (the run has {getattr(stored, f.name)})"
         for f in fields(given)
         if getattr(given, f.name) != getattr(stored, f.name)
     ]

@@ -89,7 +89,11 @@ def train(
     ] = _ONE.val_fraction,
     backbone: Annotated[
         str,
-        _model("minilm, smollm2, a folder or a hub id of any encoder or decoder.", metavar="NAME"),
+        _model(
+            "minilm, smollm2, a folder or a hub id of any encoder or decoder; a run of hyperlm "
+            "gives the backbone it has trained, to a new head.",
+            metavar="NAME",
+        ),
     ] = _ONE.backbone,
     layers: Annotated[
         str,

@@ -25,6 +25,7 @@ from hyperlm.lm import HierarchicalLM, resolve_layers
 from hyperlm.lm.backbone import num_layers
 from hyperlm.lm.batches import targets_of
 from hyperlm.lm.names import name_features, start_from_names
+from hyperlm.options_checks import flag
 from hyperlm.taxonomy import Taxonomy
 from hyperlm.training import encode, resolve_precision
 
@@ -261,7 +262,7 @@ def _drawn(part: LabelledTexts, count: int, seed: int) -> LabelledTexts:
 def _named(data: str, columns: Mapping[str, Any]) -> str:
     """Data read by other columns is other data: its name is what the command was told."""
     told = [
-        f"--{key.replace('_', '-')} {','.join(value) if isinstance(value, tuple) else value}"
+        f"{flag(key)} {','.join(value) if isinstance(value, tuple) else value}"
         for key, value in columns.items()
     ]
     return " ".join([data, *told])

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from transformers import AutoModel, AutoTokenizer, PretrainedConfig, PreTrainedModel
+from transformers import AutoModel, AutoTokenizer, PreTrainedConfig, PreTrainedModel
 from transformers.models.auto.modeling_auto import (
     MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
     MODEL_FOR_MASKED_LM_MAPPING_NAMES,
@@ -114,11 +114,17 @@ def _from_hub(name: str, location: str) -> BackboneSource:
 def load_backbone(name: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """The bare transformer in float32 and its tokenizer.
 
+    Of a model of this package, in a run folder or on the hub, the backbone as it was trained there:
+    adapters are folded in, the head stays behind.
+
     Raises:
         OptionError: the model is neither on this machine nor reachable; the message names the ways
-            to get it.
+            to get it. Adapters that no weight equals.
+        ModelError: a damaged run.
     """
     source = resolve_backbone(name)
+    if is_hyperlm(source):
+        return _backbone_of_run(source)
     try:
         # SDPA is chosen where the architecture has it; remote code is never run.
         model = AutoModel.from_pretrained(
@@ -131,6 +137,33 @@ def load_backbone(name: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     except (OSError, ValueError, ImportError) as error:
         raise OptionError(_cannot_load(source, error)) from error
     return model, load_tokenizer(name)
+
+
+def is_hyperlm(source: BackboneSource) -> bool:
+    """Whether it is a model of this package; ``False`` for what cannot be read."""
+    if source.name in SHORT_NAMES:
+        return False
+    try:
+        config, _ = PreTrainedConfig.get_config_dict(source.location, **source.options)
+    except (OSError, ValueError):  # loading it says what is wrong
+        return False
+    return str(config.get("model_type")).split("-")[0] == "hyperlm"
+
+
+def _backbone_of_run(source: BackboneSource) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    # Here, since models are built on this module.
+    from hyperlm.lm.loading import answers_in_words, load_decoder, load_model
+
+    load = load_decoder if answers_in_words(source.location) else load_model
+    model = load(source.location)
+    if model.config.lora:
+        if model.config.lora.get("adapter") == "hyplora":
+            raise OptionError(
+                f"--backbone {source.name}: this run has hyperbolic adapters, and no weights of a "
+                "backbone equal them. Give a run with --adapter lora, or without adapters."
+            )
+        model.merge_lora()
+    return model.backbone.float().requires_grad_(True), model.tokenizer
 
 
 def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
@@ -169,12 +202,12 @@ def _cannot_load(source: BackboneSource, error: Exception) -> str:
 _WITHOUT_EMBEDDINGS = {"falcon_mamba", "mamba", "mamba2", "rwkv"}
 
 
-def state_index(config: PretrainedConfig, layer: int) -> int:
+def state_index(config: PreTrainedConfig, layer: int) -> int:
     """Where ``hidden_states`` of a backbone's output holds what layer ``layer`` (from 1) gave."""
     return layer - (config.model_type in _WITHOUT_EMBEDDINGS)
 
 
-def num_layers(config: PretrainedConfig) -> int:
+def num_layers(config: PreTrainedConfig) -> int:
     """Number of transformer (or state-space) blocks of a backbone."""
     text = config.get_text_config()
     for key in ("num_hidden_layers", "n_layer", "num_layers"):
@@ -216,7 +249,7 @@ def text_length(asked: int | None, name: str, model: PreTrainedModel) -> int:
     return asked
 
 
-def pooling_for(config: PretrainedConfig) -> str:
+def pooling_for(config: PreTrainedConfig) -> str:
     """``mean`` for bidirectional encoders, ``last`` for causal decoders.
 
     A model type that can be trained to fill masks reads in both directions; one that can only

@@ -94,3 +94,6 @@ def merge_lora(backbone: PreTrainedModel) -> None:
             parent_name, _, child = name.rpartition(".")
             parent = backbone.get_submodule(parent_name) if parent_name else backbone
             setattr(parent, child, module.get_base_layer())
+    # What peft notes on the model; a later adapter would count as a second one.
+    if hasattr(backbone, "peft_config"):
+        del backbone.peft_config

@@ -15,6 +15,7 @@ import numpy as np
 
 from hyperlm.data.tree import has_labels_to_show, read_tree
 from hyperlm.errors import DataError, ModelError, OptionError, OutputError
+from hyperlm.options_checks import flag
 from hyperlm.run_texts import texts_of_run
 from hyperlm.viz.embedding_file import read_embedding
 from hyperlm.viz.rundata import RunData, TextData, level_names, taxonomy_data
@@ -61,7 +62,7 @@ def read_source(
     if source.suffix.lower() == ".safetensors":
         if columns:
             raise OptionError(
-                f"{', '.join(map(_option, columns))}: {source} holds points and has no columns. "
+                f"{', '.join(map(flag, columns))}: {source} holds points and has no columns. "
                 "Leave this out."
             )
         placed = read_embedding(source)
@@ -76,10 +77,6 @@ def read_source(
         taxonomy_data(found.taxonomy, title=found.title), counts=found.counts, notes=found.notes
     )
     return shown if found.level_names is None else replace(shown, level_names=found.level_names)
-
-
-def _option(name: str) -> str:
-    return f"--{name.replace('_', '-')}"
 
 
 def collect_run(
@@ -125,7 +122,7 @@ def collect_model(
     """:func:`collect_run` with a model that has been loaded already."""
     if columns and not limit:
         raise OptionError(
-            f"{', '.join(map(_option, columns))}: say how texts are read, and none are here. Leave "
+            f"{', '.join(map(flag, columns))}: say how texts are read, and none are here. Leave "
             "this out."
         )
     found = _model_points(model, run)

@@ -12,7 +12,7 @@ from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from hyperlm.errors import HyperlmError, ModelError, OptionError
-from hyperlm.lm.backbone import pooling_for, resolve_backbone
+from hyperlm.lm.backbone import is_hyperlm, pooling_for, resolve_backbone
 from hyperlm.lm.hdlm.stack import LayerStack
 
 __all__ = ["check_copied_head", "embedding_matrix", "load_causal", "probe", "refuse_encoder"]
@@ -28,6 +28,11 @@ def load_causal(name: str) -> PreTrainedModel:
         ModelError: an encoder, or a model saved without its head.
     """
     source = resolve_backbone(name)
+    if is_hyperlm(source):
+        raise OptionError(
+            f"--backbone {name}: answers in words begin with the language head of a pretrained "
+            "decoder, and a run has none. Give the decoder that the run began from."
+        )
     try:
         config = AutoConfig.from_pretrained(source.location, **source.options)
         refuse_encoder(config)
