@@ -59,6 +59,15 @@ def test_columns_beside_the_labels_are_told_unless_somebody_named_them(paths, co
     assert said not in doubts(paths * 2, columns, chosen=True)
 
 
+def test_a_column_with_another_name_on_every_text_may_hold_ids():
+    """One text of every label is no reason to doubt the levels above, nor names that recur."""
+    ids = [(f"class {i % 3}", f"leaf {i}") for i in range(30)]
+    assert "look whether 'l2' holds ids" in doubts(ids)
+    assert "look whether 'label' holds ids" in doubts([path[1:] for path in ids], WHOLE)
+    assert doubts([(f"class {i // 5}", f"other {i % 5}") for i in range(30)]) == ""
+    assert doubts(ids[:20]) == ""  # few texts are of different labels as a matter of course
+
+
 def test_levels_upside_down_are_told():
     paths = [(f"{a}{b}", a) for a in ("Rock", "Tree") for b in "123"] * 2
     assert "give --label-columns coarse to fine" in doubts(paths, chosen=True)

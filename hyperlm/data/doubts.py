@@ -26,10 +26,7 @@ def label_doubts(
     Args:
         chosen: somebody named the label columns.
     """
-    doubts = []
-    if len(set(paths)) == len(paths) > 20:
-        of = ", ".join(map(repr, columns.labels))
-        doubts.append(f"every text has a label of its own: look whether {of} holds ids")
+    doubts = _ids(paths, columns)
     names = Counter(name for path in paths for name in path)
     if not chosen:
         doubts += _odd_columns(paths, columns)
@@ -58,6 +55,17 @@ def separator_doubts(paths: Sequence[LabelPath], columns: Columns) -> list[str]:
                 "levels, give it as --path-separator"
             ]
     return []
+
+
+def _ids(paths: Sequence[LabelPath], columns: Columns) -> list[str]:
+    """Columns with another name on every text."""
+    if not len(set(paths)) == len(paths) > 20:
+        return []
+    names = [{path[at] for path in paths if len(path) > at} for at in range(len(columns.labels))]
+    single = len(columns.labels) == 1  # whole paths, which differ
+    own = [c for c, n in zip(columns.labels, names, strict=True) if single or len(n) == len(paths)]
+    of = ", ".join(map(repr, own))
+    return [f"every text has a label of its own: look whether {of} holds ids"] if own else []
 
 
 def _odd_columns(paths: Sequence[LabelPath], columns: Columns) -> list[str]:
