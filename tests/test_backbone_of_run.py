@@ -1,6 +1,10 @@
 """A saved model as the backbone of another, and among the models of the Auto classes."""
 
+import shutil
 from copy import deepcopy
+from csv import DictReader
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,10 +14,12 @@ from hdlm_models import tree as words
 
 import hyperlm
 from hyperlm import HierarchicalDecoder, HierarchicalLM, Taxonomy
-from hyperlm.errors import ModelError, OptionError
+from hyperlm.data import write_rows
+from hyperlm.errors import ModelError, OptionError, OutputError
 from hyperlm.lm import load_backbone
+from hyperlm.run import train
 
-pytest_plugins = ["backbone_fixtures"]
+pytest_plugins = ["backbone_fixtures", "run_fixtures"]
 
 BEFORE = Taxonomy.from_paths([("animal", "owl"), ("animal", "carp"), ("plant", "mint")])
 AFTER = Taxonomy.from_paths([("food", "herb", "mint"), ("food", "fish", "carp")])
@@ -107,3 +113,22 @@ def test_the_run_itself_stays_as_it_is(backbone_of, tmp_path):
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     HierarchicalLM.from_backbone(str(tmp_path), deepcopy(AFTER), layers="2,2,3")
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_labels_that_changed_are_learnt_on_a_run(run_options, finished_run, demo_like, tmp_path):
+    """Levels turned into one, under other names; the folder it came from may move away later."""
+    for part in ("train", "val", "test"):
+        with (demo_like / f"{part}.csv").open(encoding="utf-8") as file:
+            rows = [{"text": row["text"], "kind": f"of {row['l2']}"} for row in DictReader(file)]
+        (tmp_path / "data").mkdir(exist_ok=True)
+        write_rows(tmp_path / "data" / f"{part}.csv", rows)
+    copied = Path(shutil.copytree(finished_run, tmp_path / "before"))
+    options = replace(run_options, data=str(tmp_path / "data"), backbone=str(copied), epochs=1)
+    with pytest.raises(OutputError, match="before"):
+        train(options, copied, overwrite=True, progress=False)
+    metrics = train(options, tmp_path / "after", progress=False)
+    shutil.rmtree(copied)
+    model = hyperlm.load(tmp_path / "after")
+    assert model.taxonomy.num_levels == 1
+    assert model.taxonomy.fingerprint != hyperlm.load(finished_run).taxonomy.fingerprint
+    assert metrics["test"]["path_accuracy"] > 2 / len(model.taxonomy)  # twice what guessing gives
