@@ -100,6 +100,7 @@ def build_model(options: TrainingOptions, bundle: DataBundle, *, progress: bool 
                 model,
                 texts,
                 bundle.gold("train"),
+                val=None if bundle.val is None else (bundle.val.texts, bundle.gold("val")),
                 descriptions=bundle.descriptions,
                 precision=precision,
                 temperature=options.temperature,

@@ -232,3 +232,79 @@ def test_refusals():
         start_from_texts(head, features * float("nan"), ends)
     with pytest.raises(DataError, match="no label has texts that differ"):
         start_from_texts(head, torch.zeros(4, 1, D), ends[:4])
+
+
+# --- held-out texts choose the radius --------------------------------------------------------
+
+
+WIDE = Taxonomy.from_paths([(a, f"{a}{b}") for a in "uvwxyz" for b in "klmno"])
+
+
+def of_one_radius(counts, seed, noise=1.5, width=40):
+    """Texts around 30 centres at one distance from the middle, and 600 more."""
+    random = torch.Generator().manual_seed(seed)
+    centres = F.normalize(torch.randn(len(WIDE), width, generator=random), dim=1)
+    leaves = torch.tensor(WIDE.leaves.copy())
+    learnt = torch.cat([leaf.repeat(counts[at % 2]) for at, leaf in enumerate(leaves)])
+    parts = []
+    for ends in (learnt, leaves.repeat(20)):
+        spread = torch.randn(len(ends), width, generator=random) / width**0.5
+        parts.append(((centres[ends] + noise * spread).unsqueeze(1), ends))
+    return parts
+
+
+def right(head, features, ends):
+    paths = head.decode(head.eval()(features.unbind(1)).logits)
+    tree = head.taxonomy
+    return sum(path == tree.path(int(end)) for path, end in zip(paths, ends, strict=True))
+
+
+@pytest.mark.parametrize("options", [{}, {"geometry": "lorentz", "curvature": 0.25}])
+@pytest.mark.parametrize("counts", [(2, 1), (2, 2)])
+@pytest.mark.parametrize("seed", [0, 1])
+def test_few_texts_that_disagree_are_better_told_apart_at_one_radius(options, counts, seed):
+    learnt, held = of_one_radius(counts, seed)
+    plain, even = (HyperbolicHead(40, WIDE, 16, **options) for _ in range(2))
+    start_from_texts(plain, *learnt)
+    start_from_texts(even, *learnt, held_out=held)
+    assert right(even, *held) > right(plain, *held)
+    was, now = plain.node_tangents(), even.node_tangents()
+    ends = torch.tensor(WIDE.leaves.copy())
+    radii = now[ends].norm(dim=1)
+    torch.testing.assert_close(radii, was[ends].norm(dim=1).mean().expand_as(radii))
+    torch.testing.assert_close(F.normalize(now, dim=1), F.normalize(was, dim=1))
+    assert torch.equal(now[WIDE.level_slices[0]], was[WIDE.level_slices[0]])  # no path ends there
+
+
+def test_labels_in_a_row_keep_their_radii():
+    """Bad, middling, good: moved to one radius, the middle would be anywhere."""
+    row = Taxonomy.from_paths([("bad",), ("middling",), ("good",)])
+    random = torch.Generator().manual_seed(0)
+    ends = torch.arange(3).repeat(200)
+    along = torch.randn(D, generator=random)
+    texts = (ends - 1.0)[:, None] * along + 0.3 * torch.randn(600, D, generator=random)
+    plain, chosen = (HyperbolicHead(D, row, 4) for _ in range(2))
+    start_from_texts(plain, texts[:300], ends[:300])
+    start_from_texts(chosen, texts[:300], ends[:300], held_out=(texts[300:], ends[300:]))
+    assert torch.equal(chosen.node_tangents(), plain.node_tangents())
+
+
+@given(st.integers(0, 10_000), st.integers(9, 60), st.sampled_from([HyperbolicHead, LinearHead]))
+@settings(max_examples=20, deadline=None)
+def test_what_held_out_texts_choose_answers_no_fewer_of_them(seed, count, kind):
+    features, ends = labelled(count=count + 60, taps=2, seed=seed)
+    learnt, held = (features[:count], ends[:count]), (features[count:], ends[count:])
+    plain, chosen = (kind(D, TREE, 12, tap_of_level=(0, 1)) for _ in range(2))
+    start_from_texts(plain, *learnt)
+    start_from_texts(chosen, *learnt, held_out=held)
+    assert chosen.training  # as it was
+    assert right(chosen, *held) >= right(plain, *held)
+
+
+def test_held_out_texts_of_another_shape_or_number_are_refused():
+    features, ends = labelled(taps=2)
+    head = HyperbolicHead(D, TREE, 4, tap_of_level=(0, 1))
+    with pytest.raises(OptionError, match="one state per tap"):
+        start_from_texts(head, features, ends, held_out=(features[:, :1], ends))
+    with pytest.raises(OptionError, match="give one row per text"):
+        start_from_texts(head, features, ends, held_out=(features, ends[:-1]))

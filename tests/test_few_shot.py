@@ -261,10 +261,18 @@ def test_a_mixture_has_its_ends_and_stays_a_distribution():
 def test_untrained_points_answer_as_the_start_of_a_head(weight):
     draw, names = made()
     queries = [draw.features[:7], draw.features[7:9]]
-    scores = discriminant_scores(draw, queries, TREE, names=names, dim=6, name_weight=weight)
+    held = draw.features[::2], draw.ends[::2]
+    scores = discriminant_scores(
+        draw, queries, TREE, names=names, held_out=held, dim=6, name_weight=weight
+    )
     head = HyperbolicHead(WIDTH, TREE, 6).eval()
     start_from_texts(
-        head, draw.features[:, None], draw.ends, names=names[:, None], name_weight=weight
+        head,
+        draw.features[:, None],
+        draw.ends,
+        names=names[:, None],
+        name_weight=weight,
+        held_out=held,
     )
     with torch.no_grad():
         for some, part in zip(scores, queries, strict=True):

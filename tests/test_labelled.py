@@ -60,6 +60,27 @@ def test_it_answers_before_any_training(tiny_backbone, data, head):
         assert torch.equal(value, second.head.state_dict()[name])
 
 
+def test_val_may_move_the_labels_to_one_radius(tiny_backbone, data):
+    """One text of each label; val answers for whichever way is better, never for a worse one."""
+    gold = data.gold("train")
+    first = list({int(ends[0]): row for row, ends in reversed(list(enumerate(gold)))}.values())
+    texts, ends = [data.train.texts[row] for row in first], [gold[row] for row in first]
+    val = data.val.texts, data.gold("val")
+    plain, chosen, with_test = (made(tiny_backbone, data.taxonomy) for _ in range(3))
+    start_from_labelled(plain, texts, ends)
+    start_from_labelled(chosen, texts, ends, val=val)
+    start_from_labelled(with_test, texts, ends, val=(data.test.texts, data.gold("test")))
+    assert right(chosen, *val) >= right(plain, *val)
+    assert right(with_test, data.test.texts, data.gold("test")) >= right(
+        chosen, data.test.texts, data.gold("test")
+    )
+    same = torch.tensor(data.taxonomy.terminals.copy())
+    spread = [model.head.node_tangents()[same].norm(dim=1).std() for model in (plain, chosen)]
+    moved = not torch.equal(plain.head.node_tangents(), chosen.head.node_tangents())
+    assert spread[0] > 1e-3
+    assert moved == bool(spread[1] < 1e-6)
+
+
 def test_targets_mark_nodes_where_texts_have_several_paths():
     taxonomy = Taxonomy.from_paths([("a", "b"), ("a", "c"), ("d",)])
     b, c, a, d = (taxonomy.index(path) for path in (("a", "b"), ("a", "c"), ("a",), ("d",)))

@@ -149,7 +149,8 @@ class FrozenData:
             hidden_size=width, taxonomy=self.taxonomy, tap_of_level=of_level, **run.head_options()
         )
         if run.init == "texts":
-            train = self.splits(run)["train"]
+            splits = self.splits(run)
+            train, val = splits["train"], splits["val"]
             learnt = torch.from_numpy(training_rows(len(train.features), run))
             start_from_texts(
                 head,
@@ -158,6 +159,7 @@ class FrozenData:
                 names=self._names(run) if run.name_weight else None,
                 name_weight=run.name_weight,
                 temperature=run.temperature,
+                held_out=(val.features, val.targets) if run.radius_on_val else None,
             )
         if run.init == "names":
             self._name(head, run)

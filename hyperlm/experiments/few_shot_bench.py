@@ -77,7 +77,7 @@ class Bench:
         """All settings of a method, so that a record says what it was made with."""
         if method in ("head", "retrieval"):
             return asdict(HeadSettings(dim=self.dim))
-        return {"dim": self.dim} if method == "discriminants" else {}
+        return {"dim": self.dim, "radius_on_val": True} if method == "discriminants" else {}
 
     def run(
         self, trials: Sequence[Trial], results: ResultsFile, labels: dict[str, Any]
@@ -172,6 +172,7 @@ class Bench:
                 self.taxonomy,
                 names=self.names(settings, parents=True),
                 dim=settings["dim"],
+                held_out=(self.features["val"], self.splits["val"].targets),
                 name_weight=settings["name_weight"],
             )
         else:

@@ -59,13 +59,20 @@ def retrieved(
 
 
 def discriminant_scores(
-    draw: Draw, queries: Sequence[Tensor], taxonomy: Taxonomy, *, names: Tensor, **settings: float
+    draw: Draw,
+    queries: Sequence[Tensor],
+    taxonomy: Taxonomy,
+    *,
+    names: Tensor,
+    held_out: tuple[Tensor, Tensor],
+    **settings: float,
 ) -> list[Tensor]:
     """Scores of Poincaré points that start from texts and names, and stay there.
 
     Args:
         queries: ``(B, D)`` each.
         names: ``(N, D)`` features of the label names.
+        held_out: features ``(n, D)`` and end nodes of texts by which the radius is chosen.
         settings: ``dim`` and ``name_weight``; see :func:`hyperlm.heads.start_from_texts`.
     """
     head = HyperbolicHead(draw.features.shape[1], taxonomy, int(settings["dim"]))
@@ -75,6 +82,7 @@ def discriminant_scores(
         draw.ends,
         names=names.unsqueeze(1),
         name_weight=settings["name_weight"],
+        held_out=held_out,
     )
     return [node_logits(head, part.unsqueeze(1)) for part in queries]
 

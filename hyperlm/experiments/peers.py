@@ -103,7 +103,7 @@ SYSTEMS: Mapping[str, Peer] = {
     "hyperbolic": Peer(
         "hyperlm, Poincaré head from texts",
         "hyperlm head",
-        head=HeadRun(init="texts", temperature=20.0, dim=128),
+        head=HeadRun(init="texts", temperature=20.0, dim=128, radius_on_val=True),
         frozen=True,
         drawn=True,
     ),

@@ -32,6 +32,8 @@ class HeadRun:
             (:func:`~hyperlm.heads.start_from_texts`, with the training texts of the run); a linear
             head starts at ``random`` or from ``texts``.
         name_weight: how many texts the name of a label counts for in a start from ``texts``.
+        radius_on_val: whether val may move the nodes of a start from ``texts`` to one radius
+            (``held_out`` of :func:`~hyperlm.heads.start_from_texts`), as ``hyperlm train`` lets it.
         init_step: distance from parent to child of the tree start, tau; ``None`` for the head's
             own choice.
         layers: one layer of the backbone per level, as ``hyperlm train --layers`` reads them.
@@ -59,6 +61,7 @@ class HeadRun:
     coordinates: str = "tangent"
     init: str = "random"
     name_weight: float = 1.0
+    radius_on_val: bool = False
     init_step: float | None = None
     loss: str = "level"
     temperature: float = 10.0

@@ -18,6 +18,7 @@ from hyperlm.experiments.told import shares_in
 __all__ = ["NAME", "SHARES", "STARTS", "arms_of", "run"]
 
 NAME = "starts"
+_TEXTS = HeadRun(init="texts", temperature=20.0, radius_on_val=True)
 STARTS: Mapping[str, HeadRun] = {
     "random": HeadRun(init="random"),
     "tree, tau = 0.3": HeadRun(init="tree", init_step=0.3),
@@ -26,9 +27,9 @@ STARTS: Mapping[str, HeadRun] = {
     "names, T = 20": HeadRun(init="names", temperature=20.0),
     "names, Euclidean": HeadRun(init="names", temperature=20.0, geometry="euclidean"),
     "names, linear": HeadRun(init="names", temperature=20.0, head="linear"),
-    "texts": HeadRun(init="texts", temperature=20.0),
-    "texts, Euclidean": HeadRun(init="texts", temperature=20.0, geometry="euclidean"),
-    "texts, linear": HeadRun(init="texts", temperature=20.0, head="linear"),
+    "texts": _TEXTS,
+    "texts, Euclidean": replace(_TEXTS, geometry="euclidean"),
+    "texts, linear": replace(_TEXTS, head="linear"),
     "random, linear": HeadRun(head="linear"),
 }
 SHARES = "1,0.25"

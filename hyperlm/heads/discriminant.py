@@ -10,6 +10,10 @@ The projection is Fisher's (1936, of many classes: Rao 1948). The covariance ins
 towards the same variance in every direction (by how much: Ledoit and Wolf 2004), and the mean of a
 node towards that of its parent and towards its name, so that a label with few texts starts near its
 siblings and a label without any at what it is called.
+
+A mean of texts that disagree is short, and a short mean is near to every text: it becomes a hub
+(Radovanovic et al., Hubs in space, JMLR 2010). Moving all to one radius repairs that, and spoils
+labels that lie in a row, as bad, middling, good; held-out texts can choose (docs/decisions/0024).
 """
 
 import math
@@ -19,15 +23,17 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from hyperlm.cuts import Cuts
+from hyperlm.decoding import decode
 from hyperlm.errors import DataError, OptionError
 from hyperlm.heads.base import HierarchicalHead
 from hyperlm.heads.hyperbolic import HyperbolicHead
 from hyperlm.heads.linear import LinearHead
 from hyperlm.heads.losses import gold_ends
 
-__all__ = ["node_means", "start_from_texts", "whitening"]
+__all__ = ["node_means", "one_radius", "start_from_texts", "whitening"]
 
 _PRIOR = 1.0  # texts that a node's mean borrows from its parent
+_ROWS = 1024  # held-out texts that are answered at once
 
 
 @torch.no_grad()
@@ -40,6 +46,7 @@ def start_from_texts(
     name_weight: float = 1.0,
     radius: float = 1.0,
     temperature: float = 20.0,
+    held_out: tuple[Tensor, Tensor] | None = None,
 ) -> None:
     """Set projections, nodes and temperatures from labelled texts, in place.
 
@@ -58,6 +65,8 @@ def start_from_texts(
         name_weight: how many texts a name counts for.
         radius: mean distance of the projected texts from the origin.
         temperature: factor on the distances, of every level.
+        held_out: features and targets, as above, of other texts. The nodes that paths end at are
+            moved to one radius if more of these texts are answered rightly then.
     Raises:
         OptionError: features do not fit the head. DataError: fewer than two labels have texts, or
             no label has texts that differ.
@@ -72,11 +81,12 @@ def start_from_texts(
             f"a start from texts with name_weight {name_weight:g}, temperature {temperature:g} and "
             f"radius {radius:g}: the first must not be negative, the others must be positive."
         )
-    if not targets.dim() or len(targets) != len(features):
-        raise OptionError(
-            f"targets of shape {tuple(targets.shape)} for {len(features)} texts: give one row per "
-            "text."
-        )
+    _check_rows(features, targets)
+    if held_out is not None:
+        others = held_out[0].unsqueeze(1) if held_out[0].dim() == 2 else held_out[0]
+        _check_shapes(head, others, None)
+        _check_rows(others, held_out[1])
+        held_out = others, held_out[1]
     cuts = head.cuts(features.device)
     rows, ends, weights = gold_ends(targets, cuts)
     if len(ends.unique()) < 2:
@@ -104,11 +114,46 @@ def start_from_texts(
             if head.tap_of_level[level] == tap:
                 nodes[part] = means[part] @ turn
     nodes = nodes.float()
+    _place(head, nodes, temperature)
+    if held_out is not None:
+        before = _right(head, *held_out)
+        _place(head, _one_radius_at_ends(nodes, cuts), temperature)
+        if _right(head, *held_out) <= before:
+            _place(head, nodes, temperature)
+
+
+def _place(head: HyperbolicHead | LinearHead, nodes: Tensor, temperature: float) -> None:
     if isinstance(head, LinearHead):
         head.set_node_places(nodes, temperature)
     else:
         head.set_node_tangents(nodes)
         head.log_temperature.fill_(math.log(temperature))
+
+
+def one_radius(places: Tensor) -> Tensor:
+    """All ``(n, d)`` at their mean distance from the origin."""
+    radius = places.norm(dim=1, keepdim=True)
+    return places * (radius.mean() / radius.clamp(min=torch.finfo(places.dtype).eps))
+
+
+def _one_radius_at_ends(nodes: Tensor, cuts: Cuts) -> Tensor:
+    """The nodes ``(N, d)``, those that paths end at moved to one radius."""
+    terminals = torch.as_tensor(cuts.taxonomy.terminals.copy(), device=nodes.device)
+    return nodes.index_copy(0, terminals, one_radius(nodes[terminals]))
+
+
+def _right(head: HierarchicalHead, features: Tensor, targets: Tensor) -> int:
+    """How many texts are answered with a path of theirs."""
+    device = next(head.parameters()).device  # the features may lie elsewhere
+    cuts, training, right = head.cuts(device), head.training, 0
+    head.eval()
+    for some, gold in zip(features.split(_ROWS), targets.split(_ROWS), strict=True):
+        logits = head(some.to(device).unbind(1)).logits
+        answers = decode(logits, cuts, loss=head.loss_kind).nodes
+        rows, ends, _ = gold_ends(gold.to(device), cuts)
+        right += int((answers[rows] == ends).sum())
+    head.train(training)
+    return right
 
 
 def _check_shapes(head: HierarchicalHead, features: Tensor, names: Tensor | None) -> None:
@@ -122,6 +167,14 @@ def _check_shapes(head: HierarchicalHead, features: Tensor, names: Tensor | None
         raise OptionError(
             f"names have shape {tuple(names.shape)}; the head reads one per node, "
             f"({len(head.taxonomy)}, {wanted[0]}, {wanted[1]})."
+        )
+
+
+def _check_rows(features: Tensor, targets: Tensor) -> None:
+    if not targets.dim() or len(targets) != len(features):
+        raise OptionError(
+            f"targets of shape {tuple(targets.shape)} for {len(features)} texts: give one row per "
+            "text."
         )
 
 

@@ -26,6 +26,7 @@ def start_from_labelled(
     gold: Sequence[np.ndarray],
     *,
     descriptions: Mapping[int, str] | None = None,
+    val: tuple[Sequence[str], Sequence[np.ndarray]] | None = None,
     precision: torch.dtype = torch.float32,
     temperature: float = 20.0,
     seed: int = 0,
@@ -37,6 +38,8 @@ def start_from_labelled(
         texts: of many, a seeded sample is used.
         gold: end nodes of each text's gold paths.
         descriptions: of nodes, see :func:`~hyperlm.lm.names.name_features`.
+        val: held-out texts and their gold, by which some of the start is chosen; see ``held_out``
+            of :func:`~hyperlm.heads.start_from_texts`.
         precision: arithmetic of the backbone; features of all texts are those that a run on frozen
             features reads, and are computed once for both.
         temperature: see :func:`~hyperlm.heads.start_from_texts`.
@@ -53,4 +56,16 @@ def start_from_labelled(
         model, descriptions=descriptions, precision=precision, progress=progress
     )
     targets = targets_of([gold[row] for row in rows], model.taxonomy)
-    start_from_texts(model.head, of_texts, targets, names=of_names, temperature=temperature)
+    held_out = None
+    if val is not None:
+        ids = tokenise(list(val[0]), model.tokenizer, model.config.max_length)
+        of_val = pooled_features(model, ids, precision=precision, progress=progress)
+        held_out = of_val, targets_of(list(val[1]), model.taxonomy)
+    start_from_texts(
+        model.head,
+        of_texts,
+        targets,
+        names=of_names,
+        temperature=temperature,
+        held_out=held_out,
+    )

@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 from hyperlm.errors import OptionError
 from hyperlm.heads import HierarchicalHead, HyperbolicHead, LinearHead
+from hyperlm.heads.discriminant import one_radius
 from hyperlm.lm.batches import pooled_features, tokenise
 from hyperlm.lm.model import HierarchicalLM
 from hyperlm.taxonomy import Taxonomy
@@ -159,7 +160,8 @@ def start_from_features(
     if ends is not None:
         terminals = torch.as_tensor(head.taxonomy.terminals.copy(), device=place.device)
         place = _with_texts(place, text[:, deepest] @ components.T, ends, name_weight)
-        place[terminals] = _one_radius(place[terminals])
+        # The mean of scattered texts is short, so that it would be near to every text.
+        place[terminals] = one_radius(place[terminals])
     place = _gather(place, head.taxonomy)
     scale = _NODE_RADIUS / place.norm(dim=1).mean().clamp(min=torch.finfo(place.dtype).eps)
     goal = torch.cat([text[:, deepest], name[:, deepest]]) @ components.T
@@ -182,15 +184,6 @@ def _with_texts(names: Tensor, texts: Tensor, ends: Tensor, weight: float) -> Te
     length = texts.norm(dim=1).mean() / names.norm(dim=1).mean().clamp(min=1e-12)
     total = (weight * length * names).index_add(0, ends, texts)
     return total / (weight + torch.bincount(ends, minlength=len(names))).unsqueeze(1)
-
-
-def _one_radius(place: Tensor) -> Tensor:
-    """All at their mean radius.
-
-    The mean of scattered texts is short, so that it would be near to every text.
-    """
-    radius = place.norm(dim=1, keepdim=True)
-    return place * (radius.mean() / radius.clamp(min=torch.finfo(place.dtype).eps))
 
 
 def _gather(place: Tensor, taxonomy: Taxonomy) -> Tensor:
