@@ -50,8 +50,9 @@ two draws of its own. *poincare*: points started from the label names and the dr
 also trained on as texts, a few steps of a softmax over leaves; *euclidean*: the same in flat
 space; *contrastive*: with a supervised contrastive loss per level between the projected texts;
 *untrained*: points and projection as discriminants of the drawn texts and the names put them,
-and no step; *retrieval*: its posterior mixed with the vote of the nearest training texts in the
-ball; *both*: both. *linear*: a linear head from a random start; *linear, names*: one started
+and no step, val choosing whether the points lie at one radius; *retrieval*: the posterior of
+trained points mixed with the vote of the nearest training texts in the ball; *both*: both.
+*linear*: a linear head from a random start; *linear, names*: one started
 from the names and the drawn texts and trained on names too, as the flat twin of points;
 *logistic regression*: a linear map without a bottleneck; *class means*: the cosine to the mean
 of a class's texts, *+ names* with its name among them. *names alone* sees no text. *described*:

@@ -76,8 +76,9 @@ def section(results: ResultsFile, images: Path) -> list[str]:
     head = [
         "## Where a head starts",
         "Poincaré points unless it says otherwise; every start with its own learning rates. A "
-        "start from texts takes the names too. T: temperature at the start, 10 where it says "
-        "nothing, and 20 from texts and of *names, Euclidean* and *names, linear*. "
+        "start from texts takes the names too, and val may move its labels to one radius. T: "
+        "temperature at the start, 10 where it says nothing, and 20 from texts and of *names, "
+        "Euclidean* and *names, linear*. "
         f"`hyperlm experiment {NAME}`",
     ]
     if any(_UNTRAINED in part for part in parts):
