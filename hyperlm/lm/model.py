@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel
+from transformers import AutoConfig, AutoModel, PreTrainedModel
 from transformers.utils.generic import ModelOutput
 
 from hyperlm.errors import OptionError
@@ -226,3 +226,8 @@ class HierarchicalLM(BackboneModel):
             features = self.pooled_states(input_ids, attention_mask)
         out = self.head(features.unbind(dim=1), targets)
         return HierarchicalOutput(loss=out.loss, logits=out.logits, points=out.points)
+
+
+# From here on AutoModel.from_pretrained() knows a saved model, and AutoTokenizer what lies beside.
+AutoConfig.register(HierarchicalLMConfig.model_type, HierarchicalLMConfig, exist_ok=True)
+AutoModel.register(HierarchicalLMConfig, HierarchicalLM, exist_ok=True)
