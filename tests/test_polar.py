@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.autograd import forward_ad
 
 from hyperlm.errors import OffManifoldError, OptionError
 from hyperlm.manifolds import _polar_ops, nearest, polar
@@ -245,6 +246,29 @@ def test_operators_pass_torchs_own_checks():
     checks = ("test_schema", "test_autograd_registration", "test_faketensor")
     torch.library.opcheck(_polar_ops.pairwise, (u, v, c), test_utils=checks)
     torch.library.opcheck(_polar_ops.paired, (u, v, c), test_utils=checks)
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script:DeprecationWarning")  # torch's own
+@pytest.mark.parametrize("ask", [torch.func.jvp, torch.autograd.functional.jvp, "dual"])
+@pytest.mark.parametrize("argument", [0, 1, 2])
+@pytest.mark.parametrize("distances", [polar.dist, polar.pairwise_dist])
+def test_forward_mode_is_refused_and_never_zero(distances, argument, ask):
+    values = [torch.randn(3, 2, dtype=torch.float64) for _ in range(2)]
+    values.append(torch.tensor(0.7, dtype=torch.float64))
+    direction = torch.ones_like(values[argument])
+
+    def function(x):
+        return distances(*values[:argument], x, *values[argument + 1 :])
+
+    def derivative():
+        if ask != "dual":
+            return ask(function, (values[argument],), (direction,))[1]
+        with forward_ad.dual_level():
+            dual = forward_ad.make_dual(values[argument], direction)
+            return forward_ad.unpack_dual(function(dual)).tangent
+
+    with pytest.raises((NotImplementedError, RuntimeError), match="forward|no autograd formula"):
+        derivative()
 
 
 @pytest.mark.parametrize("k", [1, 3, 50])

@@ -15,11 +15,12 @@ sqrt(c)``, where radii are capped; the arithmetic inside is float64 (float32 on 
 float16 inputs, also under autocast, are computed and returned in float32. A row holding NaN or an
 infinity gives NaN against every other row; see ``check_finite`` to turn that into an error.
 Gradients reach ``u``, ``v`` and ``c``; at coincidence, where none exists, they are zero. Second
-derivatives are not provided.
+derivatives and forward mode are not provided: asking for them is an error.
 """
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from hyperlm.errors import OffManifoldError, OptionError
 from hyperlm.manifolds import _polar_ops
@@ -95,4 +96,10 @@ def _operands(u: Tensor, v: Tensor, c: float | Tensor) -> tuple[Tensor, Tensor, 
         if not c > 0:
             raise OptionError(f"c = {c} must be positive; the curvature is -c.")
         c = torch.full((), c, dtype=torch.float64, device="cpu" if u.is_mps else u.device)
+    # torch drops the tangents of an operator without a forward-mode rule: zeros, and no word of it.
+    if any(forward_ad.unpack_dual(x).tangent is not None for x in (u, v, c)):
+        raise NotImplementedError(
+            "Hyperbolic distances have no forward-mode derivatives (torch.func.jvp, jacfwd). Use "
+            "backward() or torch.autograd.grad."
+        )
     return u.to(dtype), v.to(dtype), c
