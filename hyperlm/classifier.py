@@ -168,9 +168,9 @@ class Classifier:
         if isinstance(texts, str):
             raise OptionError("predict() takes a list of texts; for a single one give [text].")
         if threshold is not None and not 0 <= threshold <= 1:
-            raise OptionError(f"--threshold {threshold:g}: a probability lies between 0 and 1.")
+            raise OptionError(f"threshold {threshold:g}: a probability lies between 0 and 1.")
         if top_k < 1:
-            raise OptionError(f"--top-k {top_k}: ask for at least 1 path.")
+            raise OptionError(f"top_k {top_k}: ask for at least 1 path.")
         iterator, cut, total = iter(texts), 0, 0
         while window := list(islice(iterator, _WINDOW)):
             for row, text in enumerate(window, start=total):

@@ -236,5 +236,5 @@ def test_gradient_reaches_a_learned_curvature():
 
 
 def test_unknown_pairs_are_refused():
-    with pytest.raises(OptionError, match="--cone-pairs 'parents' is unknown; choose closure or"):
+    with pytest.raises(OptionError, match="cone_pairs 'parents' is unknown; choose closure or"):
         ConeLoss(tree(), 1.0, 0.0, pairs="parents")

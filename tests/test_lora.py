@@ -88,7 +88,7 @@ def test_the_scale_is_alpha_over_rank_and_two_by_default():
 
 @pytest.mark.parametrize("rank", [0, -1])
 def test_a_rank_below_one_is_refused(rank):
-    with pytest.raises(OptionError, match=f"--lora {rank}: the rank must be at least 1"):
+    with pytest.raises(OptionError, match=f"LoRA of rank {rank}: the rank must be at least 1"):
         inject_lora(backbone("bert"), rank=rank)
 
 

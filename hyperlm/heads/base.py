@@ -85,12 +85,12 @@ class HierarchicalHead(nn.Module):
             )
         if dim < 2:
             raise OptionError(
-                f"--dim {dim}: a label tree needs at least 2 dimensions; 16 to 128 are usual."
+                f"dim {dim}: a label tree needs at least 2 dimensions; 16 to 128 are usual."
             )
         if loss not in LOSSES:
-            raise OptionError(f"--loss {loss!r} is unknown; choose one of {', '.join(LOSSES)}.")
+            raise OptionError(f"loss {loss!r} is unknown; choose one of {', '.join(LOSSES)}.")
         if not 0 <= dropout < 1:
-            raise OptionError(f"--dropout {dropout}: a probability in [0, 1) was expected.")
+            raise OptionError(f"dropout {dropout}: a probability in [0, 1) was expected.")
         taps = tuple(tap_of_level) if tap_of_level is not None else (0,) * taxonomy.num_levels
         if len(taps) != taxonomy.num_levels or set(taps) != set(range(max(taps) + 1)):
             raise OptionError(

@@ -44,7 +44,7 @@ class ConeLoss(nn.Module):
     ) -> None:
         super().__init__()
         if pairs not in ("closure", "edges"):
-            raise OptionError(f"--cone-pairs {pairs!r} is unknown; choose closure or edges.")
+            raise OptionError(f"cone_pairs {pairs!r} is unknown; choose closure or edges.")
         self.node_weight, self.text_weight = node_weight, text_weight
         self.taxonomy = taxonomy
         if pairs == "edges":

@@ -91,7 +91,8 @@ def start_from_texts(
     rows, ends, weights = gold_ends(targets, cuts)
     if len(ends.unique()) < 2:
         raise DataError(
-            "a start from texts needs training texts of at least 2 labels. Use --init tree."
+            "a start from texts needs training texts of at least 2 labels. Start from the tree or "
+            "at random."
         )
     weights = weights.double()
     found = []
@@ -262,7 +263,7 @@ def _whitened(texts: Tensor, ends: Tensor, weights: Tensor, means: Tensor) -> tu
         raise DataError(
             "no label has texts that differ from one another, so that nothing tells labels from "
             "chance. Is the text column the right one? Otherwise start from names, the tree or at "
-            "random (--init names, tree or random)."
+            "random."
         )
     share = _shrinkage(apart, weights, spread)
     variances, axes = torch.linalg.eigh(spread)

@@ -97,26 +97,23 @@ class HyperbolicHead(HierarchicalHead):
         text_cone_weight: float = 0.0,
         seed: int = 0,
     ) -> None:
-        _check_choice("--geometry", geometry, GEOMETRIES)
+        _check_choice("geometry", geometry, GEOMETRIES)
         _check_choice("coordinates", coordinates, COORDINATES)
-        _check_choice("--init", init, ("tree", "random"))
+        _check_choice("init", init, ("tree", "random"))
         if not (math.isfinite(curvature) and curvature > 0):
             raise OptionError(
-                f"--curvature {curvature}: c must be positive and finite (the curvature is -c). "
-                "For a flat space use --geometry euclidean."
+                f"curvature {curvature}: c must be positive and finite (the curvature is -c). "
+                "For a flat space choose the geometry 'euclidean'."
             )
         if not (math.isfinite(temperature) and temperature > 0):
             raise OptionError(f"temperature {temperature}: must be positive and finite.")
-        for option, weight in (
-            ("--cone-weight", cone_weight),
-            ("--text-cone-weight", text_cone_weight),
-        ):
+        for name, weight in (("cone_weight", cone_weight), ("text_cone_weight", text_cone_weight)):
             if not weight >= 0:
-                raise OptionError(f"{option} {weight}: must not be negative.")
+                raise OptionError(f"{name} {weight}: must not be negative.")
         if geometry == "euclidean" and (cone_weight or text_cone_weight):
             raise OptionError(
-                "--cone-weight needs --geometry poincare or lorentz: entailment cones are "
-                "defined in hyperbolic space."
+                "cone_weight and text_cone_weight need the geometry 'poincare' or 'lorentz': "
+                "entailment cones are defined in hyperbolic space."
             )
         super().__init__(
             hidden_size,
@@ -143,7 +140,7 @@ class HyperbolicHead(HierarchicalHead):
                 )
             if not low < curvature < high:
                 raise OptionError(
-                    f"--curvature {curvature}: a learned curvature stays between {low} and {high}; "
+                    f"curvature {curvature}: a learned curvature stays between {low} and {high}; "
                     "start inside these bounds."
                 )
             self.curvature_logit = nn.Parameter(torch.empty(()))

@@ -37,8 +37,8 @@ def lora_targets(backbone: PreTrainedModel) -> list[str]:
             names.add(name)
     if not names:
         raise OptionError(
-            f"--lora: {type(backbone).__name__} has no linear layers inside numbered blocks to "
-            "adapt. Use full fine-tuning (leave --lora out) or --freeze."
+            f"LoRA: {type(backbone).__name__} has no linear layers inside numbered blocks to "
+            "adapt. Train the whole backbone, or freeze it."
         )
     return sorted(names)
 
@@ -56,9 +56,9 @@ def inject_lora(
     ``adapter`` is ``lora`` or ``hyplora``; for the latter see :mod:`hyperlm.lm.hyplora`.
     """
     if rank < 1:
-        raise OptionError(f"--lora {rank}: the rank must be at least 1; 8 to 32 are usual.")
+        raise OptionError(f"LoRA of rank {rank}: the rank must be at least 1; 8 to 32 are usual.")
     if adapter not in ADAPTERS:
-        raise OptionError(f"--adapter {adapter!r} is unknown; choose one of {', '.join(ADAPTERS)}.")
+        raise OptionError(f"adapter {adapter!r} is unknown; choose one of {', '.join(ADAPTERS)}.")
     targets = lora_targets(backbone)
     options: dict[str, Any] = {
         "r": rank,
