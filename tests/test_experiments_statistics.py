@@ -22,7 +22,15 @@ from hyperlm.experiments.markdown import figure, gathered, picture
 from hyperlm.experiments.measure import measure, node_logits
 from hyperlm.experiments.quantities import quantities
 from hyperlm.experiments.results import ResultsFile
-from hyperlm.experiments.statistics import Difference, compare, holm, mean_interval, verdict
+from hyperlm.experiments.statistics import (
+    Difference,
+    compare,
+    holm,
+    mean_interval,
+    over_sets,
+    verdict,
+    verdicts,
+)
 
 # -- statistics ---------------------------------------------------------------------------------
 
@@ -73,6 +81,45 @@ def test_holm_on_a_worked_example():
         [0.04, math.nan, 0.03, 0.04], nan_ok=True
     )
     assert holm([0.9, 0.8]) == [1.0, 1.0]
+
+
+def test_the_mean_over_sets_is_tested_as_scipy_tests_two_samples():
+    """That the mean of x plus that of y is zero is Welch's test of x against -y."""
+    random = np.random.default_rng(0)
+    x, y = random.normal(0.3, 1, 5), random.normal(0.8, 3, 4)
+    by_text = random.normal(0.2, 1, 40), random.normal(0.1, 2, 300)
+    got = over_sets([(x, by_text[0]), (y, by_text[1])])
+    welch = stats.ttest_ind(x, -y, equal_var=False)
+    assert got.p_seeds == pytest.approx(welch.pvalue)
+    low, high = welch.confidence_interval(0.95)
+    assert (2 * got.over_seeds.low, 2 * got.over_seeds.high) == pytest.approx((low, high))
+    assert got.over_seeds.mean == pytest.approx((x.mean() + y.mean()) / 2)
+    of_texts = stats.ttest_ind(by_text[0], -by_text[1], equal_var=False)
+    assert got.p_texts == pytest.approx(of_texts.pvalue)
+    assert got.drawn == got.over_seeds.count == 9
+    # One set alone is the test of that set; a figure that is no mean over texts has none of these.
+    alone = over_sets([(x, None)])
+    assert alone.p_seeds == pytest.approx(stats.ttest_1samp(x, 0).pvalue)
+    assert alone.over_seeds.half == pytest.approx(mean_interval(x).half)
+    assert alone.p_texts is over_sets([(x, by_text[0]), (y, None)]).p_texts is None
+
+
+def test_sets_without_spread_say_nothing_over_seeds():
+    same = over_sets([([1.0, 1.0], None), ([2.0, 2.0], None)])
+    assert verdict(same, first="A", second="B") == "no verdict: nothing is drawn"
+    with pytest.raises(OptionError, match="two seeds of each set"):
+        over_sets([([1.0, 2.0], None), ([1.0], None)])
+
+
+def test_verdicts_of_one_question_are_adjusted_together():
+    one = Difference(mean_interval([1.0, 1.1, 0.9]), 0.03, None, 3)
+    pairs = [("A", "B"), ("C", "B")]
+    assert verdicts([one], pairs[:1]) == ["A is better on these texts"]
+    assert verdicts([one, one], pairs) == ["no difference found"] * 2
+    sure = replace(one, p_seeds=0.001)
+    assert (
+        verdicts([sure, one], pairs, higher_is_better=False) == ["B is better on these texts"] * 2
+    )
 
 
 @pytest.mark.parametrize("higher", [True, False])

@@ -17,7 +17,7 @@ from hyperlm.experiments.arms import GEOMETRIES, chosen, named, tuned
 from hyperlm.experiments.features import FrozenData
 from hyperlm.experiments.quantities import Quantity, difference
 from hyperlm.experiments.results import Record, ResultsFile
-from hyperlm.experiments.statistics import Difference, holm, verdict
+from hyperlm.experiments.statistics import Difference, verdicts
 
 __all__ = ["DIMS", "NAME", "arms_of", "question", "run"]
 
@@ -111,24 +111,8 @@ def question(
 
     The p-values of the dimensions are adjusted together (Holm), since they answer one question.
     """
-    dims = [dim for arm, dim in arms if arm == first and (second, dim) in arms]
-    found = [
-        difference(arms[first, dim], arms[second, dim], quantity, split) for dim in sorted(dims)
-    ]
-    seeds = holm([d.p_seeds for d in found])
-    texts = holm([float("nan") if d.p_texts is None else d.p_texts for d in found])
-    return [
-        (
-            dim,
-            d,
-            verdict(
-                d,
-                first=first,
-                second=second,
-                higher_is_better=quantity.higher is not False,
-                p_seeds=p_seeds,
-                p_texts=None if d.p_texts is None else p_texts,
-            ),
-        )
-        for dim, d, p_seeds, p_texts in zip(sorted(dims), found, seeds, texts, strict=True)
-    ]
+    dims = sorted(dim for arm, dim in arms if arm == first and (second, dim) in arms)
+    found = [difference(arms[first, dim], arms[second, dim], quantity, split) for dim in dims]
+    pairs = [(first, second)] * len(dims)
+    words = verdicts(found, pairs, higher_is_better=quantity.higher is not False)
+    return list(zip(dims, found, words, strict=True))

@@ -11,7 +11,17 @@ from hyperlm.experiments.measure import unbits
 from hyperlm.experiments.results import Record
 from hyperlm.experiments.statistics import Difference, Interval, compare, mean_interval
 
-__all__ = ["Quantity", "difference", "interval", "known", "quantities", "seeds_of", "values"]
+__all__ = [
+    "Quantity",
+    "by_text",
+    "difference",
+    "interval",
+    "known",
+    "quantities",
+    "seeds_of",
+    "shared",
+    "values",
+]
 
 
 @dataclass(frozen=True)
@@ -137,22 +147,29 @@ def difference(
     first: Sequence[Record], second: Sequence[Record], quantity: Quantity, split: str
 ) -> Difference:
     """Two arms over the seeds that both have, and over the texts where they are known."""
-    mine, yours = ({record.run.seed: record for record in arm} for arm in (first, second))
-    seeds = sorted(set(mine) & set(yours))
-    a, b = [mine[seed] for seed in seeds], [yours[seed] for seed in seeds]
+    a, b = shared(first, second)
     own = _own(list(zip(a, b, strict=True)), split)
-    if quantity.texts is None:
-        return compare(values(a, quantity, split), values(b, quantity, split), own=own)
-    texts = [
-        np.array([quantity.by_text(record.figures[split]) for record in arm]) for arm in (a, b)
-    ]
     return compare(
         values(a, quantity, split),
         values(b, quantity, split),
-        first_texts=texts[0],
-        second_texts=texts[1],
+        first_texts=by_text(a, quantity, split),
+        second_texts=by_text(b, quantity, split),
         own=own,
     )
+
+
+def shared(first: Sequence[Record], second: Sequence[Record]) -> tuple[list[Record], list[Record]]:
+    """The records of two arms for the seeds that both have, in the order of these."""
+    mine, yours = ({record.run.seed: record for record in arm} for arm in (first, second))
+    seeds = sorted(set(mine) & set(yours))
+    return [mine[seed] for seed in seeds], [yours[seed] for seed in seeds]
+
+
+def by_text(records: Sequence[Record], quantity: Quantity, split: str) -> np.ndarray | None:
+    """What each text contributes in each record, ``(S, n)``; None where that is not known."""
+    if quantity.texts is None:
+        return None
+    return np.array([quantity.by_text(record.figures[split]) for record in records])
 
 
 def _own(pairs: Sequence[tuple[Record, Record]], split: str) -> list[bool]:

@@ -6,7 +6,7 @@ from hyperlm.experiments.ablate import BASE, NAME, arms_of
 from hyperlm.experiments.markdown import figure, picture, save_picture, signed, spread, table
 from hyperlm.experiments.quantities import difference, interval, quantities
 from hyperlm.experiments.results import ResultsFile
-from hyperlm.experiments.statistics import holm, verdict
+from hyperlm.experiments.statistics import verdicts
 from hyperlm.viz.intervals import intervals_figure
 
 __all__ = ["section"]
@@ -26,20 +26,15 @@ def section(results: ResultsFile, images: Path) -> list[str]:
         kinds = [kind for kind in quantities(levels) if kind.name in _SHOWN]
         path = next(kind for kind in kinds if kind.name == "path")
         found = {arm: difference(records, base, path, "val") for arm, records in arms.items()}
-        adjusted = dict(zip(found, holm([d.p_seeds for d in found.values()]), strict=True))
-        over_texts = holm([d.p_texts or 0.0 for d in found.values()])
-        texts = dict(zip(found, over_texts, strict=True))
+        told = verdicts(list(found.values()), [("change", "base")] * len(found))
+        words = dict(zip(found, told, strict=True))
         rows = [[BASE, *(spread(interval(base, kind, "val"), kind) for kind in kinds), "", ""]]
         for arm, records in arms.items():
             cells = [
                 signed(difference(records, base, kind, "val").over_seeds.mean, kind)
                 for kind in kinds
             ]
-            words = verdict(
-                found[arm], first="change", second="base",
-                p_seeds=adjusted[arm], p_texts=texts[arm],
-            )  # fmt: skip
-            rows.append([arm, *cells, f"{found[arm].p_seeds:.3f}", words])
+            rows.append([arm, *cells, f"{found[arm].p_seeds:.3f}", words[arm]])
         image = picture(images, NAME, name)
         lines = {arm: d.over_seeds.bar for arm, d in found.items()}
         save_picture(

@@ -8,7 +8,7 @@ from hyperlm.experiments.markdown import figure, gathered, picture, save_picture
 from hyperlm.experiments.quantities import Quantity, difference, interval
 from hyperlm.experiments.results import Record, ResultsFile
 from hyperlm.experiments.sources import arguments
-from hyperlm.experiments.statistics import Difference, holm, verdict
+from hyperlm.experiments.statistics import verdicts
 from hyperlm.viz.curves import Panel, curves_figure
 
 __all__ = ["section"]
@@ -158,22 +158,8 @@ def _verdicts(arms: Arms, shots: Sequence[int]) -> str:
         both = [at for at in shots if (first, at) in arms and (second, at) in arms]
         for kind in (path, _MACRO) if both else ():
             found = [difference(arms[first, at], arms[second, at], kind, "test") for at in both]
-            draws = holm([d.p_seeds for d in found])
-            texts = holm([float("nan") if d.p_texts is None else d.p_texts for d in found])
-            told: list[tuple[int, Difference, str]] = [
-                (
-                    at,
-                    d,
-                    verdict(
-                        d,
-                        first=first,
-                        second=second,
-                        p_seeds=p_draws,
-                        p_texts=None if d.p_texts is None else p_texts,
-                    ),
-                )
-                for at, d, p_draws, p_texts in zip(both, found, draws, texts, strict=True)
-            ]
+            words = verdicts(found, [(first, second)] * len(both))
+            told = list(zip(both, found, words, strict=True))
             lines.append(f"- {first} less {second}, {kind.title}: {gathered(told, kind, 'k')}")
     return "\n".join(lines) if lines else "Only one arm was measured."
 

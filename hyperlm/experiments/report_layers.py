@@ -7,7 +7,7 @@ from hyperlm.experiments.layer_sweep import NAME, Sweep, accuracies, sweeps_of
 from hyperlm.experiments.markdown import figure, picture, save_picture, signed, spread, table
 from hyperlm.experiments.quantities import Quantity, difference, interval, quantities
 from hyperlm.experiments.results import Record, ResultsFile
-from hyperlm.experiments.statistics import holm, verdict
+from hyperlm.experiments.statistics import verdicts
 from hyperlm.viz.curves import Panel, curves_figure
 
 __all__ = ["section"]
@@ -106,13 +106,12 @@ def _verdicts(
     others: Sequence[str], arms: dict[str, list[Record]], quantity: Quantity
 ) -> list[str]:
     found = [difference(arms[name], arms["rule"], quantity, "test") for name in others]
-    seeds = holm([d.p_seeds for d in found])
-    texts = holm([1.0 if d.p_texts is None else d.p_texts for d in found])
+    rule = arms["rule"][0].head.layers
     return [
-        "the same layers"
-        if arms[name][0].head.layers == arms["rule"][0].head.layers
-        else verdict(d, first=name, second="rule", p_seeds=p_seeds, p_texts=p_texts)
-        for name, d, p_seeds, p_texts in zip(others, found, seeds, texts, strict=True)
+        "the same layers" if arms[name][0].head.layers == rule else words
+        for name, words in zip(
+            others, verdicts(found, [(name, "rule") for name in others]), strict=True
+        )
     ]
 
 

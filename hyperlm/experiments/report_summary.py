@@ -1,7 +1,7 @@
 """The beginning of the report: geometry against geometry on all data sets, on one page.
 
-One table of accuracies, and for each pair of geometries one of all verdicts, figure by dimension.
-The verdicts are those of the sections below, gathered, not tested again.
+One table of accuracies, one of differences over all sets together, and for each pair of geometries
+one of all verdicts, figure by dimension: those of the sections below, gathered, not tested again.
 """
 
 import math
@@ -20,6 +20,7 @@ from hyperlm.experiments.compare_geometries import question
 from hyperlm.experiments.markdown import signed, spread, table
 from hyperlm.experiments.quantities import Quantity, interval, known, seeds_of
 from hyperlm.experiments.report_compare import PAIRS, Arms
+from hyperlm.experiments.report_pooled import pooled
 from hyperlm.experiments.report_starts import QUESTIONS
 from hyperlm.experiments.report_trees import AVERAGE_PRECISION
 from hyperlm.experiments.results import Record, ResultsFile
@@ -62,6 +63,12 @@ def section(results: ResultsFile, images: Path) -> list[str]:
         "10: a start is compared as it is used. Lorentz points, which are the ball in other "
         "coordinates, stand below too.",
         _accuracies(results, sets),
+        *pooled(
+            {
+                "backbone trained": {name: compare_tuned.arms_of(results, name) for name in sets},
+                "frozen, random start": sets,
+            }
+        ),
     ]
     sure = {name: calibration.arms_of(results, name) for name in sets}
     if any(sure.values()):

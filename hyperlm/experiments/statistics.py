@@ -25,7 +25,9 @@ __all__ = [
     "compare",
     "holm",
     "mean_interval",
+    "over_sets",
     "verdict",
+    "verdicts",
 ]
 
 LEVEL = 0.95
@@ -120,6 +122,34 @@ def compare(
     return Difference(mean_interval(a - b), _over_seeds((a - b)[drawn]), p_texts, len(drawn))
 
 
+def over_sets(sets: Sequence[tuple[npt.ArrayLike, npt.ArrayLike | None]]) -> Difference:
+    """The mean over data sets of a difference; every set counts alike.
+
+    Seeds and texts of different sets share nothing: the variances of the sets' means add up, and
+    the degrees of freedom are Welch's and Satterthwaite's. What is tested is the mean over these
+    sets and not over all that there might be.
+
+    Args:
+        sets: by set, first arm less the second for at least two seeds, ``(S,)``, and for each text,
+            averaged over the seeds, ``(n,)``; None where the figure is not known by text.
+    Returns:
+        As :func:`compare`; nothing is known over seeds, or texts, that differ on no set.
+    """
+    seeds = [np.asarray(some, dtype=np.float64) for some, _ in sets]
+    if not seeds or min(map(len, seeds)) < 2:
+        raise OptionError("over_sets takes at least two seeds of each set.")
+    mean, error, freedom = _mean_of_means(seeds)
+    half = float(stats.t.ppf(0.5 + LEVEL / 2, freedom)) * error if error else 0.0
+    count = sum(map(len, seeds))
+    p_seeds = float(2 * stats.t.sf(abs(mean) / error, freedom)) if error else math.nan
+    texts = [np.asarray(some, dtype=np.float64) for _, some in sets if some is not None]
+    p_texts = None
+    if len(texts) == len(sets):
+        middle, error, freedom = _mean_of_means(texts)
+        p_texts = float(2 * stats.t.sf(abs(middle) / error, freedom)) if error else 1.0
+    return Difference(Interval(mean, mean - half, mean + half, count), p_seeds, p_texts, count)
+
+
 def holm(p_values: Sequence[float]) -> list[float]:
     """Adjusted p-values of several tests of one question; NaN stays and is not counted.
 
@@ -175,6 +205,45 @@ def verdict(
     if math.isnan(seeds):
         return NO_DIFFERENCE
     return f"{winner} is ahead over seeds, but the texts are too few to say so"
+
+
+def verdicts(
+    differences: Sequence[Difference],
+    arms: Sequence[tuple[str, str]],
+    *,
+    higher_is_better: bool = True,
+) -> list[str]:
+    """One verdict each, as :func:`verdict`, of differences that answer one question.
+
+    The p-values are adjusted together (Holm).
+    """
+    seeds = holm([d.p_seeds for d in differences])
+    texts = holm([math.nan if d.p_texts is None else d.p_texts for d in differences])
+    return [
+        verdict(
+            d,
+            first=first,
+            second=second,
+            higher_is_better=higher_is_better,
+            p_seeds=p_seeds,
+            p_texts=None if d.p_texts is None else p_texts,
+        )
+        for d, (first, second), p_seeds, p_texts in zip(
+            differences, arms, seeds, texts, strict=True
+        )
+    ]
+
+
+def _mean_of_means(groups: Sequence[np.ndarray]) -> tuple[float, float, float]:
+    """Mean of the groups' means, its standard error, and the degrees of freedom of that."""
+    mean = float(np.mean([group.mean() for group in groups]))
+    each = np.array([group.var(ddof=1) / len(group) for group in groups])
+    if not each.any():
+        return mean, 0.0, math.nan
+    freedom = each.sum() ** 2 / sum(
+        v**2 / (len(group) - 1) for v, group in zip(each, groups, strict=True)
+    )
+    return mean, float(np.sqrt(each.sum())) / len(groups), float(freedom)
 
 
 def _over_seeds(differences: np.ndarray) -> float:

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from hyperlm.experiments.markdown import signed
 from hyperlm.experiments.quantities import Quantity, difference
 from hyperlm.experiments.results import Record
-from hyperlm.experiments.statistics import NO_DIFFERENCE, Difference, holm, verdict
+from hyperlm.experiments.statistics import NO_DIFFERENCE, Difference, verdicts
 
 __all__ = ["against", "judged"]
 
@@ -42,19 +42,6 @@ def judged(
     shared = seeds_of.get(base, set())
     others = [arm for arm in arms if arm != base and len(seeds_of[arm] & shared) > 1]
     found = [difference(arms[arm], arms[base], kind, "test") for arm in others]
-    seeds = holm([d.p_seeds for d in found])
-    texts = holm([float("nan") if d.p_texts is None else d.p_texts for d in found])
-    return {
-        arm: (
-            d,
-            verdict(
-                d,
-                first=arm,
-                second=base,
-                higher_is_better=kind.higher is not False,
-                p_seeds=p_seeds,
-                p_texts=None if d.p_texts is None else p_texts,
-            ),
-        )
-        for arm, d, p_seeds, p_texts in zip(others, found, seeds, texts, strict=True)
-    }
+    pairs = [(arm, base) for arm in others]
+    words = verdicts(found, pairs, higher_is_better=kind.higher is not False)
+    return dict(zip(others, zip(found, words, strict=True), strict=True))

@@ -1,0 +1,136 @@
+"""Geometries on the mean of the data sets: what single sets are too small to tell apart."""
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+
+from hyperlm.experiments.markdown import table
+from hyperlm.experiments.quantities import Quantity, by_text, known, quantities, shared, values
+from hyperlm.experiments.report_compare import PAIRS, Arms, differences
+from hyperlm.experiments.results import Record
+from hyperlm.experiments.statistics import Difference, over_sets, verdicts
+
+__all__ = ["pooled"]
+
+_LEAST = 3  # seeds of a set that both arms share
+_Answer = tuple[int, Difference, str]
+_INTRODUCTION = (
+    "All sets together: the mean of their differences, each set counting alike, where both arms "
+    "share three seeds on every one of them; in brackets the number of sets where a figure is not "
+    "defined on all. Seeds and texts of all sets are tested at once, so that smaller differences "
+    "show than on a single one; whether further sets would have them, so few cannot say. Bold: a "
+    "verdict, adjusted over the dimensions (dagger: over seeds alone, on these texts). `±`: over "
+    "seeds."
+)
+
+
+def pooled(kinds_of_training: Mapping[str, Mapping[str, Arms]]) -> list[str]:
+    """Paragraphs; empty where no pair of arms was measured on two sets.
+
+    Args:
+        kinds_of_training: by its name, the arms of each data set. Of one set with texts of several
+            lengths (``wos, 256 tokens``) that with the most runs counts.
+    """
+    rows: list[tuple[list[str], dict[str, str]]] = []
+    for training, sets in kinds_of_training.items():
+        for first, second in PAIRS:
+            rows += _rows(training, _with_both(_one_of_each(sets), first, second), first, second)
+    if not rows:
+        return []
+    there = {name for _, cells in rows for name in cells}
+    figures = [name for kind in quantities(1) if (name := _marked(kind)) in there]
+    header = ["mean over sets", "sets", "d", *figures]
+    cells = [[*begin, *(found.get(name, "-") for name in figures)] for begin, found in rows]
+    return [_INTRODUCTION, table(header, cells)]
+
+
+def _rows(
+    training: str, sets: Mapping[str, Arms], first: str, second: str
+) -> Iterator[tuple[list[str], dict[str, str]]]:
+    """For each dimension what begins its row, and the difference by figure."""
+    if len(sets) < 2:
+        return
+    kinds, answers, counts = [], {}, {}
+    for kind, having in _figures(sets):
+        if found := _answers(having, kind.name, first, second):
+            kinds.append(kind)
+            answers[kind.name], counts[kind.name] = found, len(having)
+    dims = sorted({dim for found in answers.values() for dim, _, _ in found})
+    shown = {kind: differences(answers[kind.name], dims, kind) for kind in kinds}
+    for at, dim in enumerate(dims):
+        cells = {}
+        for kind, row in shown.items():
+            half = {of: d.over_seeds.half for of, d, _ in answers[kind.name]}.get(dim)
+            spread = f" ± {half:.1f}" if kind.name == "path" and half is not None else ""
+            fewer = f" ({counts[kind.name]})" if counts[kind.name] < len(sets) else ""
+            cells[_marked(kind)] = row[at] + spread + fewer
+        yield [f"{training}: {first} less {second}", str(len(sets)), str(dim)], cells
+
+
+def _marked(kind: Quantity) -> str:
+    return kind.name + " †" * (kind.texts is None)
+
+
+def _with_both(sets: Mapping[str, Arms], first: str, second: str) -> dict[str, Arms]:
+    return {
+        name: arms for name, arms in sets.items() if {first, second} <= {arm for arm, _ in arms}
+    }
+
+
+def _one_of_each(sets: Mapping[str, Arms]) -> dict[str, Arms]:
+    best: dict[str, str] = {}
+    for name, arms in sets.items():
+        base = name.partition(", ")[0]
+        if base not in best or _runs(arms) > _runs(sets[best[base]]):
+            best[base] = name
+    return {name: sets[name] for name in best.values()}
+
+
+def _runs(arms: Arms) -> int:
+    return sum(map(len, arms.values()))
+
+
+def _figures(sets: Mapping[str, Arms]) -> Iterator[tuple[Quantity, dict[str, Arms]]]:
+    """Quantities that two sets have, with these sets; levels of different trees are none."""
+    kinds: dict[str, Quantity] = {}
+    having: dict[str, dict[str, Arms]] = {}
+    for name, arms in sets.items():
+        for kind in known(record for records in arms.values() for record in records):
+            kinds.setdefault(kind.name, kind)
+            having.setdefault(kind.name, {})[name] = arms
+    for figure, kind in kinds.items():
+        if len(having[figure]) > 1 and not kind.is_level:
+            yield kind, having[figure]
+
+
+def _answers(sets: Mapping[str, Arms], figure: str, first: str, second: str) -> list[_Answer]:
+    """The difference and the verdict by dimension, of those with enough seeds on every set."""
+    every = [
+        {dim for arm, dim in arms if (second, dim) in arms and arm == first}
+        for arms in sets.values()
+    ]
+    found, higher = {}, True
+    for dim in sorted(set.intersection(*every)):
+        parts = []
+        for arms in sets.values():
+            a, b = shared(arms[first, dim], arms[second, dim])
+            if len(a) >= _LEAST:
+                kind = next(one for one in known([*a, *b]) if one.name == figure)
+                higher = kind.higher is not False
+                parts.append(_part(a, b, kind))
+        if len(parts) == len(sets):
+            found[dim] = over_sets(parts)
+    pairs = [(first, second)] * len(found)
+    words = verdicts(list(found.values()), pairs, higher_is_better=higher)
+    return [(dim, d, said) for (dim, d), said in zip(found.items(), words, strict=True)]
+
+
+def _part(
+    first: Sequence[Record], second: Sequence[Record], kind: Quantity
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """First less second by seed, and by text."""
+    of_seeds = np.subtract(values(first, kind, "test"), values(second, kind, "test"))
+    mine, yours = by_text(first, kind, "test"), by_text(second, kind, "test")
+    if mine is None or yours is None:
+        return of_seeds, None
+    return of_seeds, (mine - yours).mean(0)
