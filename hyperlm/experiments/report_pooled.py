@@ -1,14 +1,24 @@
 """Geometries on the mean of the data sets: what single sets are too small to tell apart."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 
-from hyperlm.experiments.markdown import table
-from hyperlm.experiments.quantities import Quantity, by_text, known, quantities, shared, values
+from hyperlm.experiments.markdown import BARS, figure, picture, save_picture, table
+from hyperlm.experiments.quantities import (
+    Quantity,
+    by_text,
+    difference,
+    known,
+    quantities,
+    shared,
+    values,
+)
 from hyperlm.experiments.report_compare import PAIRS, Arms, differences
 from hyperlm.experiments.results import Record
 from hyperlm.experiments.statistics import Difference, over_sets, verdicts
+from hyperlm.viz.intervals import Lines, intervals_figure
 
 __all__ = ["pooled"]
 
@@ -24,24 +34,29 @@ _INTRODUCTION = (
 )
 
 
-def pooled(kinds_of_training: Mapping[str, Mapping[str, Arms]]) -> list[str]:
-    """Paragraphs; empty where no pair of arms was measured on two sets.
+def pooled(kinds_of_training: Mapping[str, Mapping[str, Arms]], images: Path) -> list[str]:
+    """Paragraphs; empty where no pair of arms was measured on two sets. Draws one figure.
 
     Args:
         kinds_of_training: by its name, the arms of each data set. Of one set with texts of several
-            lengths (``wos, 256 tokens``) that with the most runs counts.
+            lengths (``wos, 256 tokens``) that with the most runs counts. The first that compares
+            anything is drawn.
     """
     rows: list[tuple[list[str], dict[str, str]]] = []
+    drawn: list[str] = []
     for training, sets in kinds_of_training.items():
+        sets = _one_of_each(sets)
         for first, second in PAIRS:
-            rows += _rows(training, _with_both(_one_of_each(sets), first, second), first, second)
+            rows += _rows(training, _with_both(sets, first, second), first, second)
+        if rows and not drawn:
+            drawn = [_draw(training, sets, images)]
     if not rows:
         return []
     there = {name for _, cells in rows for name in cells}
     figures = [name for kind in quantities(1) if (name := _marked(kind)) in there]
     header = ["mean over sets", "sets", "d", *figures]
     cells = [[*begin, *(found.get(name, "-") for name in figures)] for begin, found in rows]
-    return [_INTRODUCTION, table(header, cells)]
+    return [_INTRODUCTION, table(header, cells), *drawn]
 
 
 def _rows(
@@ -65,6 +80,34 @@ def _rows(
             fewer = f" ({counts[kind.name]})" if counts[kind.name] < len(sets) else ""
             cells[_marked(kind)] = row[at] + spread + fewer
         yield [f"{training}: {first} less {second}", str(len(sets)), str(dim)], cells
+
+
+def _draw(training: str, sets: Mapping[str, Arms], images: Path) -> str:
+    """Whole paths: every pair's difference on each set, and their mean below."""
+    panels: dict[str, Lines] = {}
+    there = {arm for arms in sets.values() for arm, _ in arms}
+    dim = 0
+    for first, second in PAIRS:
+        having = _with_both(sets, first, second)
+        found = _answers(having, "path", first, second) if len(having) > 1 else []
+        if not found or (second == "linear" and "linear, names" in there):
+            continue  # heads that start alike say more
+        dim = min(found, key=lambda one: abs(one[0] - 64))[0]
+        lines = {}
+        for name, arms in having.items():
+            kind = next(one for one in known(arms[first, dim]) if one.name == "path")
+            lines[name] = difference(arms[first, dim], arms[second, dim], kind, "test")
+        [mean] = [d for at, d, _ in found if at == dim]
+        panels[f"{first} less {second}"] = {
+            name: d.over_seeds.bar for name, d in [*lines.items(), ("all together", mean)]
+        }
+    image = picture(images, "together")
+    notes = [f"{training.capitalize()}, d = {dim}. {BARS}"]
+    label = "points of whole paths, test"
+    save_picture(
+        intervals_figure(panels, x_label=label, origin=0.0, same_scale=True, notes=notes), image
+    )
+    return figure(image, "Differences on each data set and on all together")
 
 
 def _marked(kind: Quantity) -> str:
@@ -98,12 +141,12 @@ def _figures(sets: Mapping[str, Arms]) -> Iterator[tuple[Quantity, dict[str, Arm
         for kind in known(record for records in arms.values() for record in records):
             kinds.setdefault(kind.name, kind)
             having.setdefault(kind.name, {})[name] = arms
-    for figure, kind in kinds.items():
-        if len(having[figure]) > 1 and not kind.is_level:
-            yield kind, having[figure]
+    for name, kind in kinds.items():
+        if len(having[name]) > 1 and not kind.is_level:
+            yield kind, having[name]
 
 
-def _answers(sets: Mapping[str, Arms], figure: str, first: str, second: str) -> list[_Answer]:
+def _answers(sets: Mapping[str, Arms], name: str, first: str, second: str) -> list[_Answer]:
     """The difference and the verdict by dimension, of those with enough seeds on every set."""
     every = [
         {dim for arm, dim in arms if (second, dim) in arms and arm == first}
@@ -115,7 +158,7 @@ def _answers(sets: Mapping[str, Arms], figure: str, first: str, second: str) -> 
         for arms in sets.values():
             a, b = shared(arms[first, dim], arms[second, dim])
             if len(a) >= _LEAST:
-                kind = next(one for one in known([*a, *b]) if one.name == figure)
+                kind = next(one for one in known([*a, *b]) if one.name == name)
                 higher = kind.higher is not False
                 parts.append(_part(a, b, kind))
         if len(parts) == len(sets):

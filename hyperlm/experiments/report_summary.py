@@ -67,7 +67,8 @@ def section(results: ResultsFile, images: Path) -> list[str]:
             {
                 "backbone trained": {name: compare_tuned.arms_of(results, name) for name in sets},
                 "frozen, random start": sets,
-            }
+            },
+            images,
         ),
     ]
     sure = {name: calibration.arms_of(results, name) for name in sets}
