@@ -30,8 +30,8 @@ from hyperlm.viz.sources import collect_model
 
 HERE = Path(__file__).resolve().parent
 LARGEST = (1500, 920)
-# A third of the bytes; chosen for coverage, 256 colours keep those of small marks. One round of
-# k-means moves each to what it stands for, so that large grounds keep their colour.
+# A third of the bytes; chosen for coverage, 256 colours keep those of small marks. k-means moves
+# each to what it stands for, so that large grounds keep their colour.
 PALETTE = {"colors": 256, "method": Image.Quantize.MAXCOVERAGE, "kmeans": 1}
 TYPED = "She climbed the volcano to draw the crater lake, which she later painted for the museum."
 

@@ -148,9 +148,9 @@ def test_a_very_long_text_is_cut_to_what_the_model_reads(trained):
     ("call", "message"),
     [
         (lambda m: m.predict("one text"), r"takes a list of texts; for a single one give \[text\]"),
-        (lambda m: m.predict(["a"], threshold=1.5), "threshold 1.5: a probability lies"),
-        (lambda m: m.predict(["a"], threshold=-0.1), "threshold -0.1"),
-        (lambda m: m.predict(["a"], threshold=float("nan")), "threshold nan"),
+        (lambda m: m.predict(["a"], threshold=1.5), "^threshold 1.5: a probability lies"),
+        (lambda m: m.predict(["a"], threshold=-0.1), "^threshold -0.1"),
+        (lambda m: m.predict(["a"], threshold=float("nan")), "^threshold nan"),
         (lambda m: m.predict(["a"], top_k=0), "top_k 0: ask for at least 1"),
         (lambda m: m.predict(["a", None]), "text 1 is None; every text is a string"),
         (lambda m: m.calibrate("new.csv"), r"labelled texts, not str: .*data\.read_labelled\("),

@@ -104,11 +104,39 @@ def test_the_mean_over_sets_is_tested_as_scipy_tests_two_samples():
     assert alone.p_texts is over_sets([(x, by_text[0]), (y, None)]).p_texts is None
 
 
-def test_sets_without_spread_say_nothing_over_seeds():
-    same = over_sets([([1.0, 1.0], None), ([2.0, 2.0], None)])
-    assert verdict(same, first="A", second="B") == "no verdict: nothing is drawn"
+def test_sets_without_spread_are_no_certainty():
+    # The same two texts in every seed, up to the rounding of a mean: signs alone, as for one set.
+    rounded = [0.2857142857142918, 0.2857142857142776, 0.2857142857142918]
+    for spread in (rounded, [0.3] * 3):
+        assert over_sets([(spread, None)] * 2).p_seeds == 2 * 0.5**6
+        assert over_sets([(spread, None)] * 2).over_seeds.half == 0
+    assert over_sets([([0.0, 0.0], None)] * 2).p_seeds == 1.0
     with pytest.raises(OptionError, match="two seeds of each set"):
         over_sets([([1.0, 2.0], None), ([1.0], None)])
+
+
+def test_few_texts_of_several_sets_are_tested_by_all_their_signs():
+    """Two of 400 on each of two sets, all one way: one sign pattern in eight says as much."""
+    drew = [1.0, 1.1, 0.9]
+    moved = np.zeros(400)
+    moved[:2] = 1
+    got = over_sets([(drew, moved), (drew, moved)])
+    assert got.p_texts == 2 / 16
+    # A text of a small set weighs more: 1/2 against 1/400, of which no two cancel it.
+    light = np.array([1.0, 0.0])
+    assert over_sets([(drew, light), (drew, -moved)]).p_texts == 1.0
+    assert over_sets([(drew, np.zeros(5)), (drew, np.zeros(9))]).p_texts == 1.0
+    assert math.isnan(over_sets([(drew, [1.0]), (drew, moved)]).p_texts)
+
+
+@pytest.mark.parametrize(("spreads", "seeds"), [((1, 1, 1, 1), 5), ((0.1, 0.1, 3), 3)])
+def test_of_sets_without_a_difference_one_in_twenty_shows_one(spreads, seeds):
+    random = np.random.default_rng(0)
+    found = [
+        over_sets([(random.normal(0, spread, seeds), None) for spread in spreads]).p_seeds
+        for _ in range(2000)
+    ]
+    assert 0.03 < np.mean(np.array(found) < 0.05) < 0.065
 
 
 def test_verdicts_of_one_question_are_adjusted_together():

@@ -202,12 +202,12 @@ def test_the_tree_start_puts_children_beyond_and_beside_their_parents():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"dim": 1}, "dim 1: a label tree needs at least 2"),
-        ({"geometry": "spherical"}, "geometry 'spherical' is unknown; choose one of poincare"),
+        ({"dim": 1}, "^dim 1: a label tree needs at least 2"),
+        ({"geometry": "spherical"}, "^geometry 'spherical' is unknown; choose one of poincare"),
         ({"coordinates": "klein"}, "coordinates 'klein' is unknown"),
-        ({"init": "names"}, "init 'names' is unknown"),
-        ({"loss": "hinge"}, "loss 'hinge' is unknown; choose one of level, path, leaf"),
-        ({"curvature": 0.0}, "curvature 0.0: c must be positive"),
+        ({"init": "names"}, "^init 'names' is unknown"),
+        ({"loss": "hinge"}, "^loss 'hinge' is unknown; choose one of level, path, leaf"),
+        ({"curvature": 0.0}, "^curvature 0.0: c must be positive"),
         ({"curvature": -1.0}, "c must be positive and finite"),
         ({"curvature": math.inf}, "c must be positive and finite"),
         ({"curvature": math.nan}, "c must be positive and finite"),
@@ -251,7 +251,7 @@ def test_build_head_names_its_kinds():
     head = build_head("points", hidden_size=4, taxonomy=tree(), geometry="lorentz", dim=3)
     assert isinstance(head, HyperbolicHead)
     with pytest.raises(
-        HyperlmError, match="head 'cosine' is unknown; choose one of points, linear"
+        HyperlmError, match="^kind 'cosine' is unknown; choose one of points, linear"
     ):
         build_head("cosine", hidden_size=4, taxonomy=tree())
 

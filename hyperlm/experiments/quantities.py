@@ -15,6 +15,7 @@ __all__ = [
     "Quantity",
     "by_text",
     "difference",
+    "drawn",
     "interval",
     "known",
     "quantities",
@@ -148,13 +149,12 @@ def difference(
 ) -> Difference:
     """Two arms over the seeds that both have, and over the texts where they are known."""
     a, b = shared(first, second)
-    own = _own(list(zip(a, b, strict=True)), split)
     return compare(
         values(a, quantity, split),
         values(b, quantity, split),
         first_texts=by_text(a, quantity, split),
         second_texts=by_text(b, quantity, split),
-        own=own,
+        own=drawn(a, b, split),
     )
 
 
@@ -172,7 +172,10 @@ def by_text(records: Sequence[Record], quantity: Quantity, split: str) -> np.nda
     return np.array([quantity.by_text(record.figures[split]) for record in records])
 
 
-def _own(pairs: Sequence[tuple[Record, Record]], split: str) -> list[bool]:
-    """By seed, whether its figures are no copy of an earlier seed's."""
-    told = [tuple(repr(record.figures[split]) for record in pair) for pair in pairs]
+def drawn(first: Sequence[Record], second: Sequence[Record], split: str) -> list[bool]:
+    """By pair of records, whether its figures are no copy of an earlier pair's."""
+    told = [
+        tuple(repr(record.figures[split]) for record in pair)
+        for pair in zip(first, second, strict=True)
+    ]
     return [pair not in told[:at] for at, pair in enumerate(told)]

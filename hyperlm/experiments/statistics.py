@@ -32,6 +32,7 @@ __all__ = [
 
 LEVEL = 0.95
 _ALPHA = 1 - LEVEL
+_ROUNDING = 1e-9  # what a mean of equal numbers may be off
 _FEW = 12  # differing texts: up to here every way their signs may fall is counted
 
 # Verdicts that the report looks for.
@@ -133,20 +134,20 @@ def over_sets(sets: Sequence[tuple[npt.ArrayLike, npt.ArrayLike | None]]) -> Dif
         sets: by set, first arm less the second for at least two seeds, ``(S,)``, and for each text,
             averaged over the seeds, ``(n,)``; None where the figure is not known by text.
     Returns:
-        As :func:`compare`; nothing is known over seeds, or texts, that differ on no set.
+        As :func:`compare`, each seed taken for a run of its own: leave copies out.
     """
     seeds = [np.asarray(some, dtype=np.float64) for some, _ in sets]
     if not seeds or min(map(len, seeds)) < 2:
         raise OptionError("over_sets takes at least two seeds of each set.")
+    texts = [np.asarray(some, dtype=np.float64) for _, some in sets if some is not None]
+    p_texts = _texts_of_sets(texts) if len(texts) == len(sets) else None
     mean, error, freedom = _mean_of_means(seeds)
     half = float(stats.t.ppf(0.5 + LEVEL / 2, freedom)) * error if error else 0.0
     count = sum(map(len, seeds))
-    p_seeds = float(2 * stats.t.sf(abs(mean) / error, freedom)) if error else math.nan
-    texts = [np.asarray(some, dtype=np.float64) for _, some in sets if some is not None]
-    p_texts = None
-    if len(texts) == len(sets):
-        middle, error, freedom = _mean_of_means(texts)
-        p_texts = float(2 * stats.t.sf(abs(middle) / error, freedom)) if error else 1.0
+    if error:
+        p_seeds = float(2 * stats.t.sf(abs(mean) / error, freedom))
+    else:  # no spread on any set: as for a single one
+        p_seeds = 1.0 if abs(mean) < _ROUNDING else 2 * 0.5**count
     return Difference(Interval(mean, mean - half, mean + half, count), p_seeds, p_texts, count)
 
 
@@ -237,7 +238,9 @@ def verdicts(
 def _mean_of_means(groups: Sequence[np.ndarray]) -> tuple[float, float, float]:
     """Mean of the groups' means, its standard error, and the degrees of freedom of that."""
     mean = float(np.mean([group.mean() for group in groups]))
-    each = np.array([group.var(ddof=1) / len(group) for group in groups])
+    each = np.array(
+        [group.var(ddof=1) / len(group) * (np.ptp(group) > _ROUNDING) for group in groups]
+    )
     if not each.any():
         return mean, 0.0, math.nan
     freedom = each.sum() ** 2 / sum(
@@ -246,13 +249,27 @@ def _mean_of_means(groups: Sequence[np.ndarray]) -> tuple[float, float, float]:
     return mean, float(np.sqrt(each.sum())) / len(groups), float(freedom)
 
 
+def _texts_of_sets(groups: Sequence[np.ndarray]) -> float:
+    """Two-sided p of a mean of means of zero over the texts of several sets."""
+    if min(map(len, groups)) < 2:
+        return math.nan
+    weighed = np.concatenate([group / (len(group) * len(groups)) for group in groups])
+    moved = weighed[np.abs(weighed) > _ROUNDING / len(weighed)]
+    if not len(moved):
+        return 1.0
+    if len(moved) <= _FEW:
+        return _all_signs(moved)
+    mean, error, freedom = _mean_of_means(groups)
+    return float(2 * stats.t.sf(abs(mean) / error, freedom)) if error else 2 * 0.5 ** len(moved)
+
+
 def _over_seeds(differences: np.ndarray) -> float:
     """Two-sided p of a mean of zero; NaN for a single one."""
     if len(differences) < 2:
         return math.nan
-    if math.isclose(differences.min(), differences.max(), abs_tol=1e-9):
+    if math.isclose(differences.min(), differences.max(), abs_tol=_ROUNDING):
         # No spread to go by: how likely so many are to have one sign.
-        return 1.0 if abs(differences[0]) < 1e-9 else 2 * 0.5 ** len(differences)
+        return 1.0 if abs(differences[0]) < _ROUNDING else 2 * 0.5 ** len(differences)
     return _t_test(differences)
 
 
@@ -260,16 +277,22 @@ def _over_texts(differences: np.ndarray) -> float:
     """Two-sided p of a mean of zero."""
     if len(differences) < 2:
         return math.nan
-    moved = differences[np.abs(differences) > 1e-9]
+    moved = differences[np.abs(differences) > _ROUNDING]
     sizes = np.abs(moved)
     if not len(moved):
         return 1.0
-    if len(moved) <= _FEW:  # too few for a t-test: all the ways their signs might have fallen
-        signs = 1 - 2 * (np.arange(2 ** len(moved))[:, None] >> np.arange(len(moved)) & 1)
-        return float(np.mean(np.abs(signs @ sizes) >= abs(moved.sum()) - 1e-9))
-    if np.ptp(sizes) < 1e-9:  # right or wrong, of one run each: McNemar
+    if len(moved) <= _FEW:
+        return _all_signs(moved)
+    if np.ptp(sizes) < _ROUNDING:  # right or wrong, of one run each: McNemar
         return float(stats.binomtest(int((moved > 0).sum()), len(moved)).pvalue)
     return _t_test(differences)
+
+
+def _all_signs(moved: np.ndarray) -> float:
+    """Too few for a t-test: of all the ways their signs might have fallen, how many say as much."""
+    signs = 1 - 2 * (np.arange(2 ** len(moved))[:, None] >> np.arange(len(moved)) & 1)
+    sums = np.abs(signs @ np.abs(moved))
+    return float(np.mean(sums >= abs(moved.sum()) * (1 - 1e-9) - 1e-12))
 
 
 def _t_test(differences: np.ndarray) -> float:

@@ -27,4 +27,4 @@ def build_head(
         return HyperbolicHead(hidden_size, taxonomy, tap_of_level=tap_of_level, **options)
     if kind == "linear":
         return LinearHead(hidden_size, taxonomy, tap_of_level=tap_of_level, **options)
-    raise OptionError(f"head {kind!r} is unknown; choose one of {', '.join(HEADS)}.")
+    raise OptionError(f"kind {kind!r} is unknown; choose one of {', '.join(HEADS)}.")

@@ -88,8 +88,8 @@ class HypLoraLinear(Linear):
     def get_delta_weight(self, adapter: str) -> NoReturn:
         raise ModelError(
             "HypLoRA adapters cannot be merged: their update passes through the hyperboloid and is "
-            "not linear in the input, so no weight matrix equals it. Keep the adapters (leave "
-            "--merge out), or train with --adapter lora."
+            "not linear in the input, so no weight matrix equals it. Keep the adapters, or train "
+            "ordinary ones (adapter 'lora')."
         )
 
     def merge(self, safe_merge: bool = False, adapter_names: list[str] | None = None) -> None:
@@ -118,8 +118,8 @@ def curvature_log(model: nn.Module) -> dict[str, float]:
     if least < 1.05 * low or most > high / 1.05:
         warnings.warn(
             f"The learned curvature of adapters (c from {least:.3g} to {most:.3g}) sits on a bound "
-            f"({low:g} to {high:g}): the data does not hold it. Use --adapter lora, or a smaller "
-            "--learning-rate.",
+            f"({low:g} to {high:g}): the data does not hold it. Use the adapter 'lora', or a "
+            "smaller learning rate.",
             CurvatureWarning,
             stacklevel=3,
         )

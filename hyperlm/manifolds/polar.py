@@ -15,7 +15,8 @@ sqrt(c)``, where radii are capped; the arithmetic inside is float64 (float32 on 
 float16 inputs, also under autocast, are computed and returned in float32. A row holding NaN or an
 infinity gives NaN against every other row; see ``check_finite`` to turn that into an error.
 Gradients reach ``u``, ``v`` and ``c``; at coincidence, where none exists, they are zero. Second
-derivatives and forward mode are not provided: asking for them is an error.
+derivatives of ``dist`` and ``pairwise_dist`` and their forward mode are not provided: asking for
+them is an error.
 """
 
 import torch
