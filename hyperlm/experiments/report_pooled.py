@@ -106,7 +106,7 @@ def _pairs(sets: Mapping[str, Arms]) -> list[tuple[str, str]]:
 
 def _pools(sets: Mapping[str, Arms], first: str, second: str) -> dict[int, _Pool]:
     """By dimension, the sets on which two arms can be compared, where these are two or more."""
-    pools = {}
+    pools: dict[int, _Pool] = {}
     for dim in sorted({dim for arms in sets.values() for _, dim in arms}):
         best: dict[str, tuple[str, list[Record], list[Record]]] = {}
         for name, arms in sets.items():
