@@ -175,9 +175,9 @@ def test_what_is_trained_must_be_known(data, demo_like, tmp_path):
     done = CliRunner().invoke(app, [*command[:-1], "trained=model", "--set", "rates=fast"])
     assert done.exit_code == 1
     assert "give numbers above 0 with commas" in done.output
-    done = CliRunner().invoke(app, [*command[:-1], "trained=model", "--set", "paces=slow"])
+    done = CliRunner().invoke(app, [*command[:-1], "trained=model", "--set", "paces=brisk"])
     assert done.exit_code == 1
-    assert "'slow' is none of gentle, fast" in done.output
+    assert "'brisk' is none of gentle, slow, fast" in done.output
 
 
 def test_runs_of_other_dropout_stand_apart(data, tmp_path, monkeypatch):

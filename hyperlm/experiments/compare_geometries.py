@@ -34,7 +34,7 @@ def run(
     arms: Sequence[str] | None = None,
     trained: str = "head",
     rates: str = compare_tuned.RATES,
-    paces: str = ",".join(compare_tuned.PACES),
+    paces: str = compare_tuned.USUAL,
     backbone_dropout: str = "own",
     progress: bool = False,
     **settings: Any,
