@@ -34,7 +34,7 @@ def run(
     arms: Sequence[str] | None = None,
     trained: str = "head",
     rates: str = compare_tuned.RATES,
-    paces: str = compare_tuned.USUAL,
+    paces: str = "own",
     backbone_dropout: str = "own",
     progress: bool = False,
     **settings: Any,

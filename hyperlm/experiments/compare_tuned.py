@@ -58,20 +58,26 @@ RATES = "1e-4,2e-4"
 # How sharp a head starts and how fast it learns: what is kept of a start from names. The weights of
 # a linear head, nodes times the temperature, have the rate of its projection.
 PACES: Mapping[str, dict[str, dict[str, float]]] = {
-    "gentle": {
-        "points": {"temperature": 20.0, "head_learning_rate": 3e-4, "point_learning_rate": 1e-2},
-        "linear": {"temperature": 20.0, "head_learning_rate": 1e-3},
+    "slowest": {
+        "points": {"temperature": 20.0, "head_learning_rate": 3e-5, "point_learning_rate": 1e-3},
+        "linear": {"temperature": 20.0, "head_learning_rate": 1e-4},
     },
     "slow": {
         "points": {"temperature": 20.0, "head_learning_rate": 1e-4, "point_learning_rate": 3e-3},
         "linear": {"temperature": 20.0, "head_learning_rate": 3e-4},
+    },
+    "gentle": {
+        "points": {"temperature": 20.0, "head_learning_rate": 3e-4, "point_learning_rate": 1e-2},
+        "linear": {"temperature": 20.0, "head_learning_rate": 1e-3},
     },
     "fast": {
         "points": {"temperature": 10.0, "head_learning_rate": 3e-3, "point_learning_rate": 3e-2},
         "linear": {"temperature": 20.0, "head_learning_rate": 3e-3},
     },
 }
-USUAL = "gentle,fast"  # that are tried where nobody says which
+# Tried where nobody says which, by start: names are kept by low rates, a head that starts from
+# nothing is slow to learn at them.
+USUAL: Mapping[str, tuple[str, ...]] = {"names": ("slow", "gentle"), "random": ("gentle", "fast")}
 FORMER = 3e-3  # the head's rate in results from before it was said
 ENOUGH = 3  # seeds whose mean on val may choose rates
 Try = tuple[str, int, float, float]
@@ -86,7 +92,7 @@ def run(
     dims: Sequence[int],
     arms: Sequence[str] = tuple(ARMS),
     rates: str = RATES,
-    paces: str = USUAL,
+    paces: str = "own",
     backbone_dropout: str = "own",
     progress: bool = False,
 ) -> None:
@@ -94,7 +100,7 @@ def run(
 
     Args:
         rates: of the backbone, numbers with commas.
-        paces: of the head, of ``PACES`` with commas.
+        paces: of the head, of ``PACES`` with commas; or ``own``, ``USUAL`` of an arm's start.
         backbone_dropout: inside the backbone: a probability, or ``own`` for what it comes with.
     Raises:
         OptionError: rates that are no positive numbers, unknown paces, no such dropout.
@@ -102,8 +108,8 @@ def run(
     dropout = _probability(backbone_dropout)
     numbers = rates_in(rates, "--set rates", example=f"rates={RATES}")
     wanted = _known(paces)
-    for dim, seed, rate in itertools.product(dims, range(seeds), numbers):
-        for arm, pace in itertools.product(arms, wanted):
+    for dim, seed, rate, arm in itertools.product(dims, range(seeds), numbers, arms):
+        for pace in wanted or USUAL[_start(arm)]:
             run_trials(
                 [Trial("hyperlm train", _settings(arm, dim, rate, pace, dropout), seed)],
                 lambda trial: train_and_score(data, trial),
@@ -146,17 +152,24 @@ def _best(tries: Sequence[list[Record]]) -> list[Record]:
 
 
 def untried(results: ResultsFile, data: str) -> list[str]:
-    """Arms that were not tried, with enough seeds, at a pace that another arm has chosen."""
+    """Arms not tried, with enough seeds, at a pace that another of the same start has chosen."""
     tried: dict[str, set[str]] = {}
     for (arm, _, _, head), records in tries_of(results, data).items():
         if len(records) >= ENOUGH:
             tried.setdefault(arm, set()).add(pace_of(arm, head))
-    chosen = {
-        pace_of(arm, records[0].run.settings["options"].get("head_learning_rate", FORMER))
-        for (arm, _), records in arms_of(results, data).items()
-        if isinstance(records[0].run, Trial)
-    }
-    return [arm for arm, paces in tried.items() if (chosen & set(PACES)) - paces]
+    chosen: dict[str, set[str]] = {}
+    for (arm, _), records in arms_of(results, data).items():
+        if isinstance(records[0].run, Trial):
+            head = records[0].run.settings["options"].get("head_learning_rate", FORMER)
+            chosen.setdefault(_start(arm), set()).add(pace_of(arm, head))
+    return [
+        arm for arm, paces in tried.items() if (chosen.get(_start(arm), set()) & set(PACES)) - paces
+    ]
+
+
+def _start(arm: str) -> str:
+    start: str = ARMS[arm].get("init", "names")
+    return start
 
 
 def pace_of(arm: str, head_rate: float) -> str:
@@ -231,7 +244,11 @@ def _settings(arm: str, dim: int, rate: float, pace: str, dropout: float | None)
 
 
 def _known(paces: str) -> list[str]:
+    if paces == "own":
+        return []
     wanted = [part.strip() for part in paces.split(",")]
     if unknown := [part for part in wanted if part not in PACES]:
-        raise OptionError(f"--set paces={paces}: {unknown[0]!r} is none of {', '.join(PACES)}.")
+        raise OptionError(
+            f"--set paces={paces}: {unknown[0]!r} is none of own, {', '.join(PACES)}."
+        )
     return wanted

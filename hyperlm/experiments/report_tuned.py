@@ -7,6 +7,7 @@ from hyperlm.experiments.compare_tuned import (
     ARMS,
     ENOUGH,
     NAME,
+    PACES,
     arms_of,
     pace_of,
     tries_of,
@@ -55,7 +56,8 @@ def _settings(results: ResultsFile, name: str) -> str:
     tries = tries_of(results, name)
     arms = list(dict.fromkeys(arm for arm, *_ in tries))
     rates = sorted({rate for _, _, rate, _ in tries})
-    paces = sorted({pace_of(arm, head) for arm, _, _, head in tries} - {""}, reverse=True)
+    found = {pace_of(arm, head) for arm, _, _, head in tries}
+    paces = [pace for pace in PACES if pace in found]
     dropout = _dropout(results, name)
     told = ["--set trained=model", f"--set rates={','.join(f'{rate:g}' for rate in rates)}"]
     if paces:
@@ -74,6 +76,10 @@ def _dropout(results: ResultsFile, name: str) -> float | None:
 
 
 def _method() -> str:
+    rates = ("head_learning_rate", "point_learning_rate", "temperature")
+    together = [
+        "{:g}, {:g}, {:g}".format(*map(pace["points"].get, rates)) for pace in PACES.values()
+    ]
     return (
         "Every weight of the backbone is trained with the head, as `hyperlm train` does with its "
         "defaults, except for the dimension, the tokens read and the rates in the tables; points "
@@ -84,8 +90,8 @@ def _method() -> str:
         "records are listed. "
         "Inside the backbone the dropout is what it comes with (0.1 in MiniLM), except where a "
         "name says another. "
-        "With 3e-4 for the head, points start at temperature 20 and move at 0.01; with 3e-3, at 10 "
-        "and 0.03."
+        "Of points these go together, rate of the head, rate of the nodes, temperature at the "
+        f"start: {'; '.join(together)}."
     )
 
 
@@ -123,8 +129,8 @@ def _open(results: ResultsFile, name: str) -> list[str]:
     if not arms:
         return []
     return [
-        f"Not tried with {ENOUGH} seeds at the rates of the head that another arm has chosen, so "
-        f"that part of a difference may be the rates: {'; '.join(arms)}."
+        f"Not tried with {ENOUGH} seeds at the rates of the head that another arm of the same "
+        f"start has chosen, so that part of a difference may be the rates: {'; '.join(arms)}."
     ]
 
 
