@@ -153,6 +153,26 @@ def test_a_pace_is_tried_and_chosen_as_a_rate_is(data, tmp_path, monkeypatch):
     }
 
 
+def test_tries_are_compared_on_the_seeds_they_share(data, tmp_path, monkeypatch):
+    def work(data, trial):
+        """The higher rate is better on each seed; later seeds are worse, whatever the rate."""
+        figures = fake(data, trial)
+        figures["val"] = figures["val"] | {
+            "path_accuracy": 0.5 + trial.settings["options"]["learning_rate"] - 0.1 * trial.seed
+        }
+        return figures
+
+    monkeypatch.setattr(compare_tuned, "train_and_score", work)
+    results = ResultsFile(tmp_path / "results.jsonl")
+    for rates, seeds in (("2e-4", 5), ("1e-4", 3)):
+        compare_tuned.run(
+            data, results, seeds=seeds, dims=(4,), arms=("poincare",), rates=rates, paces="slow"
+        )
+    (found,) = arms_of(results, data.name).values()
+    assert {record.run.settings["options"]["learning_rate"] for record in found} == {2e-4}
+    assert len(found) == 5  # all that it has are reported
+
+
 def test_arms_tried_at_fewer_paces_are_named(data, tmp_path, monkeypatch):
     monkeypatch.setattr(compare_tuned, "train_and_score", fake)
     results = ResultsFile(tmp_path / "results.jsonl")

@@ -137,7 +137,8 @@ def tries_of(results: ResultsFile, data: str) -> dict[Try, list[Record]]:
 def arms_of(results: ResultsFile, data: str) -> dict[tuple[str, int], list[Record]]:
     """By arm and dimension, the runs at the rates that are best on val; ties go to the lower.
 
-    Tries of fewer than ``ENOUGH`` seeds are not chosen where another of the arm has more.
+    Tries of fewer than ``ENOUGH`` seeds are not chosen where another of the arm has more. The
+    others are compared on the seeds they share, for none is better by the luck of a seed.
     """
     tries: dict[tuple[str, int], list[list[Record]]] = {}
     for (arm, dim, _, _), records in tries_of(results, data).items():
@@ -148,7 +149,20 @@ def arms_of(results: ResultsFile, data: str) -> dict[tuple[str, int], list[Recor
 def _best(tries: Sequence[list[Record]]) -> list[Record]:
     enough = min(ENOUGH, max(map(len, tries)))
     known = [records for records in tries if len(records) >= enough]
-    return max(known, key=lambda rs: np.mean([r.figures["val"]["path_accuracy"] for r in rs]))
+    shared = set.intersection(*({_seed(r) for r in records} for records in known))
+    if len(shared) < enough:  # of files put together; each then stands for itself
+        shared = {_seed(r) for records in known for r in records}
+
+    def on_val(records: list[Record]) -> float:
+        found = [r.figures["val"]["path_accuracy"] for r in records if _seed(r) in shared]
+        return float(np.mean(found))
+
+    return max(known, key=on_val)
+
+
+def _seed(record: Record) -> int:
+    assert isinstance(record.run, Trial)
+    return record.run.seed
 
 
 def untried(results: ResultsFile, data: str) -> list[str]:
