@@ -128,6 +128,17 @@ def test_each_arm_takes_its_own_rate_by_val(data, tmp_path, monkeypatch):
     report.write_report(ResultsFile(fewer), tmp_path / "results.md")
     text = (tmp_path / "results.md").read_text(encoding="utf-8")
     assert "lorentz against poincare" not in text
+    # Nor where one of them has chosen another pace.
+    other = tmp_path / "other.jsonl"
+    paced = ('"head_learning_rate":0.003', '"head_learning_rate":0.001')
+    other.write_text(
+        "".join(x.replace(*paced) if '"arm":"lorentz"' in x else x for x in lines),
+        encoding="utf-8",
+    )
+    assert '"head_learning_rate":0.001' in other.read_text(encoding="utf-8")
+    report.write_report(ResultsFile(other), tmp_path / "results.md")
+    text = (tmp_path / "results.md").read_text(encoding="utf-8")
+    assert "lorentz against poincare" not in text
 
 
 def test_a_pace_is_tried_and_chosen_as_a_rate_is(data, tmp_path, monkeypatch):

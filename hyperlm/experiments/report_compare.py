@@ -233,7 +233,8 @@ def _comparable(ours: Sequence[Record], theirs: Sequence[Record]) -> bool:
     """Whether two arms have the same seeds and learning rates."""
 
     def of(records: Sequence[Record]) -> set[tuple[object, ...]]:
-        rates = ("learning_rate", "head_lr", "node_lr")
+        heads = ("head_lr", "node_lr")  # on frozen features; the others of whole models
+        rates = ("learning_rate", "head_learning_rate", "point_learning_rate", *heads)
         settings = (
             r.run.settings["options"] if isinstance(r.run, Trial) else r.run.to_json()
             for r in records
