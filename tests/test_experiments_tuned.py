@@ -182,6 +182,17 @@ def test_tries_are_compared_on_the_seeds_they_share(data, tmp_path, monkeypatch)
     (found,) = arms_of(results, data.name).values()
     assert {record.run.settings["options"]["learning_rate"] for record in found} == {2e-4}
     assert len(found) == 5  # all that it has are reported
+    # Where no seeds are shared each try stands for itself: 3 and 4 are worse than 0 to 2.
+    lines = results.path.read_text(encoding="utf-8").splitlines(keepends=True)
+    low, early = '"learning_rate":0.0001', [f'"seed":{seed}' for seed in range(3)]
+    apart = tmp_path / "apart.jsonl"
+    apart.write_text(
+        "".join(x for x in lines if low in x or not any(seed in x for seed in early)),
+        encoding="utf-8",
+    )
+    monkeypatch.setattr(compare_tuned, "ENOUGH", 2)
+    (found,) = arms_of(ResultsFile(apart), data.name).values()
+    assert sorted(record.run.seed for record in found) == [0, 1, 2]
 
 
 def test_arms_tried_at_fewer_paces_are_named(data, tmp_path, monkeypatch):

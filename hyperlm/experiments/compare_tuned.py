@@ -149,20 +149,15 @@ def arms_of(results: ResultsFile, data: str) -> dict[tuple[str, int], list[Recor
 def _best(tries: Sequence[list[Record]]) -> list[Record]:
     enough = min(ENOUGH, max(map(len, tries)))
     known = [records for records in tries if len(records) >= enough]
-    shared = set.intersection(*({_seed(r) for r in records} for records in known))
+    shared = set.intersection(*({r.run.seed for r in records} for records in known))
     if len(shared) < enough:  # of files put together; each then stands for itself
-        shared = {_seed(r) for records in known for r in records}
+        shared = {r.run.seed for records in known for r in records}
 
     def on_val(records: list[Record]) -> float:
-        found = [r.figures["val"]["path_accuracy"] for r in records if _seed(r) in shared]
+        found = [r.figures["val"]["path_accuracy"] for r in records if r.run.seed in shared]
         return float(np.mean(found))
 
     return max(known, key=on_val)
-
-
-def _seed(record: Record) -> int:
-    assert isinstance(record.run, Trial)
-    return record.run.seed
 
 
 def untried(results: ResultsFile, data: str) -> list[str]:
