@@ -7,6 +7,7 @@ class; asking of the answer alone is the same to the second digit where a text h
 and stays right where it has several).
 """
 
+import math
 import numbers
 import reprlib
 from collections.abc import Sequence
@@ -50,19 +51,24 @@ def fit_temperature(
         logits: ``(n, N)`` of texts the model was not trained on.
         gold: targets as the heads take them, such as the node numbers at which the gold paths
             end, ``(n,)``, below 0 for none; or for each text a list of the end nodes of all its
-            gold paths. An answer holds if it ends at one of them; texts without any say nothing.
+            gold paths. An answer holds if it ends at one of them; texts whose labels end no path
+            say nothing.
         loss: the loss the logits were trained with.
     Returns:
         T > 0; more than 1 where the model was too sure.
     Raises:
-        OptionError: no text has a label; gold that is no node numbers, or not one for each text.
-            ModelError: see :mod:`hyperlm.decoding`.
+        OptionError: no text has a label that ends a path; gold that is no node numbers, or not one
+            for each text. ModelError: see :mod:`hyperlm.decoding`.
     """
     cuts = cuts_of(taxonomy)
     gold = _end_nodes(gold, len(logits), cuts)
-    known = [row for row, ends in enumerate(gold) if len(ends)]
+    terminals = set(cuts.terminals.tolist())
+    known = [row for row, ends in enumerate(gold) if terminals.intersection(ends)]
     if not known:
-        raise OptionError("fit_temperature: no text has a label. Give labelled texts.")
+        raise OptionError(
+            "fit_temperature: no text has a label that ends a path. Give texts that are labelled "
+            "down to where paths end."
+        )
     known = [known[at] for at in enough_rows(len(known), cuts)]
     x = logits.detach()[known].cpu()
     ends = decoding.decode(x, cuts, loss=loss).nodes.tolist()
@@ -112,8 +118,11 @@ def path_nll(
     Returns:
         None where no text is left.
     Raises:
-        OptionError: As for :func:`fit_temperature`, gold that is no node numbers.
+        OptionError: As for :func:`fit_temperature`, gold that is no node numbers; a temperature
+            that is not positive.
     """
+    if not 0 < temperature < math.inf:
+        raise OptionError(f"temperature {temperature:g}: it must be positive and finite.")
     cuts = cuts_of(taxonomy)
     gold = _end_nodes(gold, len(logits), cuts)
     place = {node: at for at, node in enumerate(cuts.terminals.tolist())}

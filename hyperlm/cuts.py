@@ -244,6 +244,32 @@ class Cuts:
             total[first : first + size].index_add_(0, to, total.index_select(0, source))
         return total.mT
 
+    def sums_in_cuts(self, full: Tensor, came_from: Tensor | None) -> list[Tensor]:
+        """Sum over the terminals whose path has each member in its cut; no gradient.
+
+        Args:
+            full: ``(B, T)``.
+            came_from: of the paths, from ``path_scores``.
+        Returns:
+            L tensors ``(B, n_l)``, columns as in ``members[l]``.
+        """
+        if came_from is None:
+            members = self.member_at[self.terminals].expand(len(full), -1, -1)  # (B, T, L)
+        else:
+            paths = self.walk(self.terminals.expand(len(full), -1), came_from)
+            # A node stays in the cuts until the path goes on: edges may skip levels.
+            deep = self.depth[paths.clamp_min(0)].masked_fill(paths < 0, self.num_levels + 1)
+            level = torch.arange(1, self.num_levels + 1, device=full.device)
+            at = torch.searchsorted(
+                deep, level.expand(*deep.shape[:2], -1).contiguous(), right=True
+            )
+            members = paths.gather(-1, at - 1)
+        zeros = full.new_zeros(len(full), self.num_nodes)
+        return [
+            zeros.scatter_add(1, members[..., level], full).index_select(1, cut)
+            for level, cut in enumerate(self.members)
+        ]
+
     def _log_sums_below(self, full: Tensor) -> Tensor:
         """The same of logarithms, out of place, for gradients."""
         total = full.new_full((len(full), self.num_nodes), -torch.inf)

@@ -144,7 +144,11 @@ def top_k(
         if k == 1:  # several times faster than topk, and ties go to the first terminal
             log_prob, best = log_prob.max(1, keepdim=True)
         else:
+            first = log_prob.argmax(1, keepdim=True)
             log_prob, best = log_prob.topk(min(k, log_prob.shape[1]), dim=1)
+            # Of equals topk may take any; the first answer is that of ``decode``.
+            best = torch.where(best == first, best[:, :1], best)
+            best[:, :1] = first
         nodes = cuts.terminals[best]
         return nodes, cuts.walk(nodes, came_from), log_prob
 
@@ -188,9 +192,10 @@ def marginals(
     """
 
     def work(cuts: Cuts, x: Tensor, start: int) -> tuple[Tensor, ...]:
-        posterior = _log_posterior(cuts, x, loss, temperature, start)[0].exp()
-        # Sums of float32 may pass 1 by a rounding.
-        return (cuts.sums_below(posterior).clamp(max=1.0),)
+        # Sums of float32 would leave the only top node of many labels less than certain.
+        wide = torch.float32 if x.is_mps else torch.float64
+        posterior = _log_posterior(cuts, x, loss, temperature, start, wide)[0].exp()
+        return (cuts.sums_below(posterior).clamp(max=1.0).to(x.dtype),)
 
     _check_loss(loss, temperature)
     return _by_chunk(logits, taxonomy, work)[0]
@@ -219,7 +224,7 @@ def decode_threshold(marginals: Tensor, decoded: Decoded, threshold: float) -> D
             "must be (B, N) and (B, L) of the same texts."
         )
     sure = marginals.gather(1, paths.clamp_min(0)).masked_fill(paths < 0, -1.0)  # (B, L)
-    kept = (sure >= threshold).cumprod(1).bool()
+    kept = (sure.float() >= threshold).cumprod(1).bool()  # 1 less a rounding is 1
     last = kept.sum(1, keepdim=True) - 1  # (B, 1), -1 where nothing is kept
     at = last.clamp_min(0)
     nodes = paths.gather(1, at).masked_fill(last < 0, -1)
@@ -231,8 +236,8 @@ def decode_threshold(marginals: Tensor, decoded: Decoded, threshold: float) -> D
 def level_answers(logits: Tensor, taxonomy: Taxonomy | Cuts, *, loss: Loss = "level") -> Tensor:
     """The best node of each cut, taken independently: what heads without decoding would answer.
 
-    Heads without a softmax per level answer by the path posterior: a node by what ends at or below
-    it, and a terminal that repeats itself in the cuts below its own by what ends there.
+    Heads without a softmax per level answer by the path posterior: a member of a cut by the paths
+    that have it there.
 
     Returns:
         ``(B, L)`` node numbers.
@@ -244,13 +249,8 @@ def level_answers(logits: Tensor, taxonomy: Taxonomy | Cuts, *, loss: Loss = "le
         if loss == "level":
             scores = cuts.level_logits(x)
         else:
-            posterior = _log_posterior(cuts, x, loss, 1.0, start)[0].exp()
-            below = cuts.sums_below(posterior)
-            ended = below.index_copy(1, cuts.terminals, posterior)
-            scores = [
-                torch.where(cuts.depth[cut] < level, ended[:, cut], below[:, cut])
-                for level, cut in enumerate(cuts.members, start=1)
-            ]
+            log_prob, came_from = _log_posterior(cuts, x, loss, 1.0, start)
+            scores = cuts.sums_in_cuts(log_prob.exp(), came_from)
         parts = zip(cuts.members, scores, strict=True)
         return (torch.stack([cut[part.argmax(1)] for cut, part in parts], 1),)
 
@@ -297,14 +297,20 @@ def _by_chunk(
 
 
 def _log_posterior(
-    cuts: Cuts, x: Tensor, loss: Loss, temperature: float, start: int
+    cuts: Cuts,
+    x: Tensor,
+    loss: Loss,
+    temperature: float,
+    start: int,
+    dtype: torch.dtype | None = None,
 ) -> tuple[Tensor, Tensor | None]:
     """Log-probabilities over the terminals, ``(B, T)``, and the parents of the best paths."""
     full, came_from = cuts.terminal_scores(x, loss)
     masked = full.amax(1) == -torch.inf
     _refuse(masked, start, "mask every path with -inf. Leave at least one terminal reachable")
     # From the best score down: nothing overflows, however small the temperature.
-    return ((full - full.amax(1, keepdim=True)) / temperature).log_softmax(1), came_from
+    below = (full - full.amax(1, keepdim=True)) / temperature
+    return below.log_softmax(1, dtype=dtype), came_from
 
 
 def _check_loss(loss: str, temperature: float = 1.0) -> None:

@@ -207,7 +207,8 @@ def clip_gradients(parameters: Iterable[Tensor], max_norm: float) -> Tensor:
     for point in points:
         gradient = point.manifold.egrad2rgrad(point, point.grad)
         norm = point.manifold.inner(point, gradient).sum().clamp(min=0).sqrt()
-        point.grad.mul_((max_norm / norm.clamp(min=max_norm)).to(point.grad.dtype))
+        share = torch.where(norm > max_norm, max_norm / norm, 1.0)
+        point.grad.mul_(share.to(point.grad.dtype))
     if not flat:
         return torch.zeros(())
     return torch.nn.utils.clip_grad_norm_(flat, max_norm)

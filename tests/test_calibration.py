@@ -177,6 +177,26 @@ def test_texts_without_a_label_say_nothing():
         fit_temperature(x[:1], [none], FLAT)
 
 
+def test_labels_that_end_no_path_say_nothing():
+    """Whether an answer below them holds is not known."""
+    tree = Taxonomy.from_paths([(a, a + b) for a in "xyz" for b in "pq"])
+    x = 3 * random_logits(tree, 5, rows=40)
+    gold = drawn_gold(tree, x, "level", 1.5)
+    partial = [[int(tree.parent[end])] if row % 2 else [end] for row, (end,) in enumerate(gold)]
+    known = [row for row in range(len(x)) if not row % 2]
+    assert fit_temperature(x, partial, tree) == fit_temperature(
+        x[known], [gold[row] for row in known], tree
+    )
+    with pytest.raises(OptionError, match="ends a path"):
+        fit_temperature(x[:1], [tree.index("x")], tree)
+
+
+@pytest.mark.parametrize("temperature", [0.0, -1.0, math.inf])
+def test_a_likelihood_at_no_temperature_is_refused(temperature):
+    with pytest.raises(OptionError, match="positive"):
+        path_nll(random_logits(FLAT, 4, rows=1), [0], FLAT, temperature=temperature)
+
+
 def test_a_tiny_temperature_is_certain_and_no_number_is_lost():
     x = random_logits(RAGGED, 9)
     answer = decode(x, RAGGED, temperature=1e-30)

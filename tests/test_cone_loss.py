@@ -52,6 +52,32 @@ def held(head: HyperbolicHead, pairs: list[tuple[int, int]]) -> float:
     return float((energy < 1e-3).float().mean())
 
 
+@pytest.mark.parametrize("pairs", ["closure", "edges"])
+def test_a_node_above_all_others_draws_them_in_as_well(pairs):
+    taxonomy = Taxonomy.from_paths([("all", "a"), ("all", "b")])  # where nothing is outside
+    nodes = torch.randn(len(taxonomy), 3, generator=torch.Generator().manual_seed(1))
+    above, below = torch.tensor(closure(taxonomy)).T
+    held = cones.polar_cone_energy(nodes[above], nodes[below], c=1.3).mean()
+    assert held > 0.1
+    loss = ConeLoss(taxonomy, 1.0, 0.0, pairs=pairs)(nodes, [], torch.empty(0), 1.3)
+    torch.testing.assert_close(loss, held)
+
+
+def test_pairs_with_and_without_a_false_child_count_alike():
+    taxonomy = Taxonomy.from_paths([("all", "a", "c"), ("all", "b", "d")])
+    nodes = torch.randn(len(taxonomy), 3, generator=torch.Generator().manual_seed(1))
+    nodes.requires_grad_()
+    loss = ConeLoss(taxonomy, 1.0, 0.0, pairs="edges")
+    found = loss(nodes, [], torch.empty(0), 1.3)
+    loss.reseed(0)
+    above, below = torch.tensor(taxonomy.edges[:, ::-1].copy()).T
+    false = torch.tensor(loss._negatives.false_children(above.numpy(), cone_loss.NEGATIVES))
+    energy = cones.polar_cone_energy(nodes[above].unsqueeze(1), nodes[false], c=1.3)
+    out = torch.relu(0.01 - energy)[(false >= 0).all(1)].sum()
+    held = cones.polar_cone_energy(nodes[above], nodes[below], c=1.3).sum()
+    torch.testing.assert_close(found, (held + out) / len(above))
+
+
 @pytest.mark.parametrize(("geometry", "coordinates"), HYPERBOLIC)
 def test_training_puts_descendants_inside_and_beyond_their_ancestors(geometry, coordinates):
     taxonomy = tree()

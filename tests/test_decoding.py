@@ -160,18 +160,46 @@ def test_raw_answers_are_consistent_where_they_are_the_members_of_a_path(
 
 
 @law
-@given(taxonomies(tree=True), seeds, st.sampled_from(["path", "leaf"]))
+@given(taxonomies(), seeds, st.sampled_from(["path", "leaf"]))
 def test_answers_of_a_level_by_the_posterior(t: Taxonomy, seed: int, loss: Loss) -> None:
-    """A member of a cut has the probability of the paths whose member it is."""
+    """A member of a cut has the probability of the terminals whose path has it there."""
     x = random_logits(t, seed)
-    posterior = path_scores(x, t, loss=loss).exp()
-    answers = level_answers(x, t, loss=loss)
-    for level in range(1, t.num_levels + 1):
-        total = torch.zeros_like(posterior)
-        for path in all_paths(t):
-            total[:, members(t, path, t.num_levels)[level - 1]] += posterior[:, path[-1]]
-        best = total.gather(1, answers[:, [level - 1]])[:, 0]
+    answers = level_answers(x, t, loss=loss).tolist()
+    ranked = top_k(x, t, len(t.terminals), loss=loss)
+    paths, probabilities = ranked.path_nodes.tolist(), ranked.prob.tolist()
+    for row in range(len(x)):
+        total = torch.zeros(t.num_levels, len(t))
+        for path, probability in zip(paths[row], probabilities[row], strict=True):
+            inside = members(t, tuple(n for n in path if n >= 0), t.num_levels)
+            total[range(t.num_levels), list(inside)] += probability
+        best = total[range(t.num_levels), answers[row]]
         torch.testing.assert_close(best, total.amax(1))
+
+
+@pytest.mark.parametrize("loss", ["path", "leaf"])
+@law
+@given(taxonomies(), seeds)
+def test_an_answer_beyond_doubt_is_consistent_by_itself(loss: Loss, t: Taxonomy, seed: int) -> None:
+    x = 50 * random_logits(t, seed, 16)
+    sure = decode(x, t, loss=loss).prob > 0.501
+    assert raw_consistent(x, t, loss=loss)[sure].all()
+
+
+@law
+@given(taxonomies(), seeds, st.sampled_from(LOSSES))
+def test_the_first_of_many_is_the_only_one_asked_for(t: Taxonomy, seed: int, loss: Loss) -> None:
+    x = random_logits(t, seed).round()  # many are equal
+    one, many = decode(x, t, loss=loss), top_k(x, t, 3, loss=loss)
+    assert torch.equal(many.path_nodes[:, 0], one.path_nodes)
+    assert all(len(set(row)) == len(row) for row in many.nodes.tolist())
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_the_only_top_node_is_certain(dtype: torch.dtype) -> None:
+    t = Taxonomy.from_paths([("top", str(n)) for n in range(300)])
+    x = torch.randn(64, len(t), dtype=dtype, generator=torch.Generator().manual_seed(0))
+    sure = decode_threshold(marginals(x, t), decode(x, t), 1.0)
+    assert sure.nodes.tolist() == [t.index("top")] * 64
 
 
 def test_a_stop_at_an_inner_node_does_not_count_what_lies_below_it() -> None:

@@ -160,6 +160,26 @@ def test_means_are_shrunk_to_the_parent():
     assert means[d].item() == pytest.approx((6 + 4) / 2)
 
 
+def test_texts_count_for_every_parent():
+    taxonomy = Taxonomy.from_edges([("b", "v"), ("b", "w"), ("a", "v"), ("x", "w")])
+    a, b, v, w = (taxonomy.index(name) for name in "abvw")
+    texts = torch.tensor([[1.0], [5.0]])
+    cuts = HyperbolicHead(1, taxonomy, dim=2).cuts(texts.device)
+    means = node_means(texts, torch.tensor([a, b]), torch.ones(2), cuts)
+    assert means[v].item() == pytest.approx((1 + 5 + 3) / 3)  # 3 is the mean of all
+    assert means[w].item() == pytest.approx((5 + 3) / 2)
+
+
+def test_nothing_of_a_bias_learned_before_is_left():
+    features, ends = labelled()
+    fresh, used = (HyperbolicHead(D, TREE, dim=4).eval() for _ in range(2))
+    torch.nn.init.normal_(used.bias)
+    for head in (fresh, used):
+        start_from_texts(head, features, ends)
+    with torch.no_grad():
+        assert torch.equal(fresh(features[:, 0]).logits, used(features[:, 0]).logits)
+
+
 def test_ends_of_every_kind_give_one_start():
     """End nodes, nodes per level and marked nodes of the same paths."""
     features, ends = labelled(count=90)

@@ -261,10 +261,11 @@ def test_a_resumed_training_equals_an_uninterrupted_one(tree):
     states = []
 
     def keep(trainer, _):
-        states.append({key: value.clone() for key, value in trainer.state().items()})
+        states.append(trainer.state())
 
     whole = embed(tree, options, on_epoch=keep)
-    assert torch.equal(embed(tree, options, state=states[1]), whole)
+    for _ in range(2):  # neither what comes after a state nor what is made of it changes it
+        assert torch.equal(embed(tree, options, state=states[1]), whole)
     assert not torch.equal(embed(tree, EmbeddingOptions(dim=3, epochs=4, seed=1)), whole)
 
 

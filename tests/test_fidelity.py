@@ -9,7 +9,7 @@ import pytest
 import torch
 from sklearn.metrics import average_precision_score
 
-from hyperlm.errors import OptionError
+from hyperlm.errors import OffManifoldError, OptionError
 from hyperlm.manifolds import (
     ancestor_retrieval,
     distortion,
@@ -135,6 +135,17 @@ def test_icd_10_cm_is_reconstructed_as_published(bench_trees):
     assert [tree.name(n) for n in tree.path_nodes(tree.index("A00.0"))] == [
         "1", "block A00-A09", "A00", "A00.0",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "measure", [mean_average_precision, ancestor_retrieval, distortion, fidelity.report]
+)
+def test_points_that_are_no_numbers_are_refused(measure):
+    tree = Taxonomy.from_paths([("a", "b", "c"), ("a", "d", "e")])
+    points = torch.randn(len(tree), 3)
+    points[2, 1] = float("nan")
+    with pytest.raises(OffManifoldError, match="points"):
+        measure(tree, points)
 
 
 def test_points_that_all_coincide_have_no_scale():

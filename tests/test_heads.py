@@ -278,6 +278,9 @@ def test_texts_without_a_tensor_or_a_partner_are_refused():
     for wrong in (hidden.tolist(), hidden.numpy()):
         with pytest.raises(OptionError, match="give a tensor"):
             head(wrong)
+    for wrong in (ends.tolist(), ends.numpy()):
+        with pytest.raises(OptionError, match="as_tensor"):
+            head(hidden, wrong)
     with pytest.raises(OptionError, match="6 texts"):
         start_from_texts(head, hidden, ends[:4])
 

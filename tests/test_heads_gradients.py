@@ -1,5 +1,7 @@
 """Gradients of heads, and curvatures that are learned."""
 
+import math
+
 import pytest
 import torch
 from tiny_heads import LEARNABLE, LOSSES, SPACES, WIDTH, batch, make
@@ -51,6 +53,26 @@ def test_gradients_are_finite_at_the_origin_at_coincidence_and_far_out(geometry,
     for value in (hidden, *head.parameters()):
         assert value.grad is not None
         assert torch.isfinite(value.grad).all()
+
+
+@pytest.mark.parametrize("size", [0.0, 1e-30, 1e-24, 1e-21, 1e-18, 1.0, 1e4])
+@pytest.mark.parametrize("max_radius", [0.5, float("inf"), None])
+def test_gradients_of_short_and_long_hidden_states_are_finite(size, max_radius):
+    head = make(max_radius=max_radius)
+    hidden, ends = batch(head.taxonomy, 8)
+    hidden = (size * hidden).requires_grad_()
+    head(hidden, ends).loss.backward()
+    assert hidden.grad.isfinite().all()
+    assert all(p.grad.isfinite().all() for p in head.parameters())
+
+
+@pytest.mark.parametrize("bound", CURVATURE_BOUNDS)
+def test_a_curvature_may_start_next_to_a_bound(bound):
+    inside = math.nextafter(bound, 1.0)
+    head = make(curvature=inside, learn_curvature=True)
+    assert float(head.c.detach()) == pytest.approx(inside, rel=1e-4)
+    learned = make(curvature=2.0, learn_curvature=True).bfloat16()
+    assert learned.c.dtype == torch.float32
 
 
 def test_a_text_beyond_the_clip_is_moved_back_to_it():

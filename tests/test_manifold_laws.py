@@ -89,6 +89,31 @@ def test_logmap_inverts_expmap_and_has_the_length_of_the_distance(space, dtype):
     torch.testing.assert_close(space.expmap(x, torch.zeros_like(x)), x, **tolerance)
 
 
+@pytest.mark.parametrize("radius", [6.0, 8.0, 10.0])
+@pytest.mark.parametrize("c", CURVATURES)
+def test_geodesics_of_tangent_vectors_hold_far_out_in_float32(c, radius):
+    space = TangentBall(c)
+    x, y = (space.random(20, 8, radius=r / c**0.5, generator=torch.Generator().manual_seed(k))
+            for k, r in enumerate((radius, radius / 2)))  # fmt: skip
+    whole = space.dist(x, y)
+    for t in (0.0, 0.3, 0.9, 1.0):
+        at = space.geodesic(t, x, y)
+        assert at.dtype == torch.float32
+        # What rounding the result itself costs: eps exp(radius).
+        torch.testing.assert_close(space.dist(at, y), (1 - t) * whole, atol=0.02 / c**0.5, rtol=0.0)
+
+
+@each_space
+def test_lengths_and_glides_of_nothing_have_gradients(space):
+    x = space.from_polar(tangents(space, torch.float64)).requires_grad_()
+    still = torch.zeros_like(x).requires_grad_()
+    for value in (space.norm(x, still), *space.glide(x, still, torch.ones(len(x), 1))):
+        for gradient in torch.autograd.grad(
+            value.sum(), [x, still], retain_graph=True, allow_unused=True
+        ):
+            assert gradient is None or gradient.isfinite().all()
+
+
 @each_space
 @each_dtype
 def test_geodesics_divide_the_distance(space, dtype):

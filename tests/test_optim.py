@@ -268,6 +268,17 @@ def test_small_gradients_are_left_alone_and_large_ones_keep_their_direction():
     torch.testing.assert_close(point.grad, small)
 
 
+def test_no_limit_clips_nothing_and_gives_the_norm():
+    flat, point = nn.Parameter(torch.zeros(2)), point_near_the_boundary(2.0)
+    flat.grad, point.grad = torch.tensor([3.0, 4.0]), torch.tensor([[50.0, 1.0]])
+    assert float(clip_gradients([flat, point], float("inf"))) == pytest.approx(5.0)
+    assert flat.grad.tolist() == [3.0, 4.0]
+    assert point.grad.tolist() == [[50.0, 1.0]]
+    point.grad = torch.zeros(1, 2)
+    clip_gradients([point], 0.0)
+    assert point.grad.tolist() == [[0.0, 0.0]]
+
+
 def test_clipping_nothing_at_all():
     assert float(clip_gradients([nn.Parameter(torch.zeros(2))], 1.0)) == 0
     point = point_near_the_boundary(1.0)

@@ -201,14 +201,14 @@ class EmbeddingTrainer:
         return distance_loss(near, whose, similar, self.options.temperature, len(nodes))
 
     def state(self) -> dict[str, Tensor]:
-        """Everything a later ``load_state`` needs, as tensors."""
+        """Everything a later ``load_state`` needs, as tensors that later epochs leave alone."""
         state: dict[str, Any] = dict(self.optimizer.state[self.points])
-        points = self.points.detach()
-        return {"points": points, "epochs_done": torch.tensor(self.epochs_done), **state}
+        state |= {"points": self.points.detach(), "epochs_done": torch.tensor(self.epochs_done)}
+        return {name: value.clone() for name, value in state.items()}
 
     def load_state(self, state: dict[str, Tensor]) -> None:
         """Go on where ``state`` was taken."""
-        state = dict(state)
+        state = {name: value.clone() for name, value in state.items()}
         self.epochs_done = int(state.pop("epochs_done"))
         with torch.no_grad():
             self.points.copy_(state.pop("points"))

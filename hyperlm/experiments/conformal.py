@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from hyperlm.errors import OptionError
+from hyperlm.errors import DataError, OptionError
 from hyperlm.taxonomy import Taxonomy
 
 __all__ = ["check_coverage", "gold_scores", "quantile", "set_sizes"]
@@ -74,6 +74,11 @@ def check_coverage(
     """
     column = {int(node): at for at, node in enumerate(taxonomy.terminals)}
     usable = [i for i, ends in enumerate(gold) if len(ends) == 1 and int(ends[0]) in column]
+    if len(usable) < 2:
+        raise DataError(
+            f"conformal sets: {len(usable)} texts have one gold path that ends where paths end; at "
+            "least 2 are needed. Give labelled texts."
+        )
     p = np.asarray(posterior, dtype=np.float64)[usable]
     own = np.array([column[int(gold[i][0])] for i in usable])
     scores, order = gold_scores(p, own), np.argsort(-p, axis=1, kind="stable")

@@ -223,5 +223,10 @@ class HierarchicalHead(nn.Module):
         return f"{self.hidden_size}, {nodes}, dim={self.dim}, loss={self.loss_kind!r}"
 
     def space_settings(self) -> dict[str, object]:
-        """What the weights mean nothing without; kept beside them in a state dict."""
-        return {"head": type(self).__name__}
+        """What the weights answer otherwise without; kept beside them in a state dict."""
+        return {
+            "head": type(self).__name__,
+            "loss": self.loss_kind,
+            "tap_of_level": list(self.tap_of_level),
+            "max_radius": self.each_projection()[0].max_radius,
+        }

@@ -94,11 +94,15 @@ class ConeLoss(nn.Module):
             rows = self._random.choice(rows, PAIRS_PER_STEP, replace=False)
         parent, child = self._parent[rows], self._child[rows]
         false = self._negatives.false_children(parent, NEGATIVES)
-        usable = (false >= 0).all(1)  # a parent of everything has no false child
-        if not usable.any():
-            return nodes.new_zeros(())
-        apex, inside, outside = (torch.as_tensor(x[usable]) for x in (parent, child, false))
-        return cones.cone_margin_loss(nodes[apex], nodes[inside], nodes[outside], c=c)
+        apart = (false >= 0).all(1)  # a parent of everything has no false child
+        loss = nodes.new_zeros(())
+        for some, others in ((apart, NEGATIVES), (~apart, 0)):
+            if some.any():
+                triple = parent[some], child[some], false[some, :others]
+                apex, inside, outside = (nodes[torch.as_tensor(x)] for x in triple)
+                share = float(some.mean())
+                loss = loss + share * cones.cone_margin_loss(apex, inside, outside, c=c)
+        return loss
 
     def _text_loss(
         self,

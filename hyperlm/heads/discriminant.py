@@ -128,6 +128,7 @@ def _place(head: HyperbolicHead | LinearHead, nodes: Tensor, temperature: float)
         head.set_node_places(nodes, temperature)
     else:
         head.set_node_tangents(nodes)
+        head.bias.zero_()
         head.log_temperature.fill_(math.log(temperature))
 
 
@@ -214,17 +215,21 @@ def node_means(
     taxonomy = cuts.taxonomy
     total = texts.new_zeros(cuts.num_nodes, texts.shape[1])
     count = texts.new_zeros(cuts.num_nodes)
+    total.index_add_(0, ends, weights[:, None] * texts)
+    count.index_add_(0, ends, weights)
+    labels = ends.unique().cpu().numpy()
+    row, node = taxonomy.at_or_above(labels)
+    strict = node != labels[row]
+    end = torch.as_tensor(labels[row][strict], device=texts.device)
+    above = torch.as_tensor(node[strict], device=texts.device)
+    total.index_add_(0, above, total[end])  # copied before anything is added
+    count.index_add_(0, above, count[end])
     parent = torch.tensor(taxonomy.parent.copy(), device=texts.device)
-    node = ends
-    while (inside := node >= 0).any():
-        total.index_add_(0, node[inside], (weights[inside, None] * texts[inside]))
-        count.index_add_(0, node[inside], weights[inside])
-        node = torch.where(inside, parent[node], -1)
     means = torch.empty_like(total)
     centre = (weights @ texts / weights.sum()).expand(1, -1)
     for level, part in enumerate(taxonomy.level_slices):
-        above = means[parent[part]] if level else centre
-        known = total[part] + _PRIOR * above + extra * names[part]
+        over = means[parent[part]] if level else centre
+        known = total[part] + _PRIOR * over + extra * names[part]
         means[part] = known / (count[part, None] + _PRIOR + extra)
     return means
 

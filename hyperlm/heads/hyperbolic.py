@@ -167,7 +167,7 @@ class HyperbolicHead(HierarchicalHead):
         if self.curvature_logit is None:
             return self.start_curvature
         low, high = (math.log(bound) for bound in CURVATURE_BOUNDS)
-        return (low + (high - low) * self.curvature_logit.sigmoid()).exp()
+        return (low + (high - low) * self.curvature_logit.float().sigmoid()).exp()
 
     def space(self, c: Tensor | float | None = None) -> PoincareBall | Lorentz | Euclidean:
         """The geometry of the head, at its present curvature."""
@@ -272,6 +272,7 @@ class HyperbolicHead(HierarchicalHead):
             self.log_temperature.fill_(math.log(self.start_temperature))
             if self.curvature_logit is not None:
                 share = (math.log(self.start_curvature) - low) / (high - low)
+                share = min(max(share, 1e-6), 1 - 1e-6)  # at a bound the logit is infinite
                 self.curvature_logit.fill_(math.log(share / (1 - share)))
         self.set_node_tangents(
             start_points(

@@ -103,6 +103,10 @@ def path_loss(logits: Tensor, cuts: Cuts, targets: Tensor, *, kind: Loss) -> Ten
     Returns:
         Scalar; 0 with a gradient of zeros when no row has a label.
     """
+    if not isinstance(targets, Tensor):
+        raise OptionError(
+            f"targets are a {type(targets).__name__}: give a tensor, torch.as_tensor(targets)."
+        )
     if targets.dim() and len(targets) != len(logits):
         raise OptionError(f"{len(targets)} targets for {len(logits)} texts: give one row per text.")
     rows, nodes, weights = gold_ends(targets, cuts)

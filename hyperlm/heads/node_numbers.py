@@ -46,9 +46,9 @@ def check_nodes(
         )
     there, here = local_metadata.get(_SPACE, {}), head.space_settings()
     other = [
-        f"{name} {there.get(name)!r} and not {here.get(name)!r}"
-        for name in {**there, **here}
-        if there and there.get(name) != here.get(name)
+        f"{name} {there[name]!r} and not {here[name]!r}"
+        for name in here
+        if name in there and there[name] != here[name]  # a file from before knows fewer
     ]
     if other:
         error_msgs.append(

@@ -5,6 +5,8 @@ origin in Riemannian length, which is already the polar form that the distances 
 The same projection serves every geometry and the linear head, so a comparison changes one thing.
 """
 
+import math
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -39,7 +41,7 @@ class Projection(nn.Module):
         super().__init__()
         self.hidden_size = hidden_size
         self.start_radius = start_radius
-        self.max_radius = max_radius
+        self.max_radius = None if max_radius == math.inf else max_radius
         self.dropout = nn.Dropout(dropout)
         self.linear = nn.Linear(hidden_size, dim)
 
@@ -59,6 +61,6 @@ class Projection(nn.Module):
             tangent = F.linear(self.dropout(normal), weight, bias)
             if self.max_radius is None:
                 return tangent
-            # clamp(max=1) keeps the factor's gradient zero inside the clip; tiny keeps 0/0 away.
-            length = tangent.norm(dim=-1, keepdim=True).clamp(min=torch.finfo(torch.float32).tiny)
-            return tangent * (self.max_radius / length).clamp(max=1.0)
+            # Inside the clip the factor is 1 and its gradient 0, however short the tangent.
+            length = tangent.norm(dim=-1, keepdim=True).clamp(min=self.max_radius)
+            return tangent * (self.max_radius / length)

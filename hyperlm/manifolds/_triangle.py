@@ -11,7 +11,7 @@ from torch import Tensor
 from hyperlm.manifolds._functions import dot, norm, sinhc
 from hyperlm.manifolds._polar_ops import _Pairs
 
-__all__ = ["Step", "Triangle", "arrow", "heading", "radius_and_direction"]
+__all__ = ["Step", "Triangle", "arrow", "heading", "radius_and_direction", "root"]
 
 
 class Triangle:
@@ -28,7 +28,7 @@ class Triangle:
         open_ = torch.where(cos < 0, sin.square() / (1 - cos.clamp_max(0)), 1 + cos)
         sinh_a, sinh_n = torch.sinh(a), torch.sinh(n)
         square = torch.sinh((a - n) / 2).square() + sinh_a * sinh_n * open_ / 2
-        self.radius = torch.log1p(2 * (square + _root(square * (1 + square))))
+        self.radius = torch.log1p(2 * (square + root(square * (1 + square))))
         ahead = torch.sinh(a - n)
         # Angles at the origin and at the new point, each opposite a known side.
         outset = _angle(sin, cos, 0)
@@ -99,16 +99,16 @@ def radius_and_direction(x: Tensor) -> tuple[Tensor, Tensor]:
     return radius, x / torch.where(radius > 0, radius, 1)
 
 
-def _root(x: Tensor) -> Tensor:
-    """Square root with derivative zero at zero."""
-    return torch.where(x > 0, torch.where(x > 0, x, 1).sqrt(), 0)
+def root(x: Tensor) -> Tensor:
+    """Square root with derivative zero at zero, which stands for what rounding left below it."""
+    return torch.where(x > 0, torch.where(x > 0, x, 1).sqrt(), 0 * x)  # NaN stays NaN
 
 
 def arrow(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Unit direction from ``x`` to ``y`` in the frame carried from the origin; distance; S; p."""
     pairs = _Pairs(x, y)
     a, b, p = pairs.a, pairs.b, pairs.p
-    length = torch.log1p(2 * (pairs.x + _root(pairs.x * (1 + pairs.x))))
+    length = torch.log1p(2 * (pairs.x + root(pairs.x * (1 + pairs.x))))
     sinh_dist = torch.sinh(length)
     apart = sinh_dist > 0
     below = torch.where(apart, sinh_dist, 1)

@@ -222,3 +222,4 @@ def _check(taxonomy: Any, points: Tensor) -> None:
             f"points are {tuple(points.shape)}, the taxonomy has {len(taxonomy)} nodes: "
             "one row per node is needed, in the taxonomy's numbering."
         )
+    polar.check_finite(points, "points")

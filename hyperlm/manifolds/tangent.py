@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from hyperlm.manifolds._functions import dot, exactly, norm, sinhc
-from hyperlm.manifolds._triangle import Step, Triangle, arrow, heading, radius_and_direction
+from hyperlm.manifolds._triangle import Step, Triangle, arrow, heading, radius_and_direction, root
 from hyperlm.manifolds.base import Geometry, pull_in
 from hyperlm.manifolds.euclidean import Euclidean
 
@@ -58,7 +58,11 @@ class TangentBall(Geometry):
 
     @exactly
     def expmap(self, x: Tensor, u: Tensor) -> Tensor:
-        """Exponential map: a hyperbolic triangle with sides ``|x|``, ``|u|``; any radius."""
+        """Exponential map: a hyperbolic triangle with sides ``|x|``, ``|u|``; any radius.
+
+        Far out, rounding the direction of ``u`` moves the end far: at radius r by about ``eps
+        exp(r)`` of its dtype. ``geodesic`` rounds nothing between.
+        """
         s = self._scale(x)
         x, u = torch.broadcast_tensors(s * x, s * u)
         a, p = radius_and_direction(x)
@@ -78,7 +82,7 @@ class TangentBall(Geometry):
         across = v - rise * per_radius * x
         # What rounding left of it along the radius, as in Step.
         slip = dot(x, across) * per_radius
-        side = (dot(across, across) - slip.square()).clamp_min(0).sqrt()
+        side = root(dot(across, across) - slip.square())
         per_side = 1 / torch.where(side > 0, side, 1)
         back = torch.where(t < 0, -1.0, 1.0).to(x.dtype)
         speed, cos, sin = heading(back * rise, sinhc(a) * side)
