@@ -130,10 +130,10 @@ def test_a_layout_of_another_taxonomy_is_refused():
 def test_a_projection_that_fails_is_left_out_and_named(learned, monkeypatch):
     original, said = explorer.project, []
 
-    def project(run: RunData, how: str) -> Layout:
+    def project(run: RunData, how: str, *, seed: int = 0) -> Layout:
         if how == "horopca":
             raise OptionError("it does not converge")
-        return original(run, how)
+        return original(run, how, seed=seed)
 
     monkeypatch.setattr(explorer, "project", project)
     assert [plan.name for plan in page_layouts(learned, say=said.append)] == ["tree", "pca"]

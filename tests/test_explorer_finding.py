@@ -1,7 +1,11 @@
 """Finding one's way on the page: search, keyboard, card and path; names for who does not see it."""
 
 import numpy as np
-from explorer_pages import disk, node_positions, place, state, text_of
+from explorer_pages import disk, node_positions, open_page, place, state, text_of
+
+from hyperlm import Taxonomy
+from hyperlm.viz.explorer import write_explorer
+from hyperlm.viz.rundata import taxonomy_data
 
 pytest_plugins = ["explorer_fixtures"]
 
@@ -32,6 +36,26 @@ def test_search_completes_and_the_keyboard_chooses(tab, run):
     assert state(tab, "node") == node
     assert np.abs(node_positions(tab)[node]).max() < 1e-9
     assert tab.evaluate("document.activeElement.id") == "map"
+
+
+def test_names_that_hold_the_signs_of_paths_are_found(browser, tmp_path):
+    names = ["I/O", "input", "A > B", "and b", "a/b", "n\u00b0 I", "o"]
+    labels = taxonomy_data(Taxonomy.from_paths([(name,) for name in names]))
+    write_explorer(labels, tmp_path / "page.html")
+    page = open_page(browser, (tmp_path / "page.html").as_uri())
+    for query, name in (("i/o", "I/O"), ("A > B", "A > B"), ("a/b", "a/b"), ("  a >  b ", "A > B")):
+        found = page.call("q => hyperlm.app.search.matches(q)", query)
+        assert names[found[0]] == name
+    page.close()
+
+
+def test_the_focus_stays_where_one_walks(tab):
+    tab.evaluate("document.querySelector('#near .node').focus()")
+    tab.key("Enter")
+    assert tab.evaluate("document.activeElement.closest('#near') !== null")
+    tab.evaluate("document.querySelector('.skip').click()")
+    assert tab.evaluate("document.activeElement.id") == "near-heading"
+    assert tab.evaluate("location.hash") != "#near-heading"
 
 
 def test_a_search_for_nothing_says_so(tab):

@@ -4,6 +4,8 @@ Positions are compared with ``hyperlm.manifolds`` to 1e-6 of the disk's radius. 
 message where no Chromium is installed.
 """
 
+import time
+
 import numpy as np
 import pytest
 import torch
@@ -101,6 +103,55 @@ def test_glides_follow_the_geodesic_unless_motion_is_unwelcome(tab, run):
         assert np.abs(way[-1]).max() < 1e-9
     finally:
         tab.emulate(**size)
+
+
+@pytest.fixture
+def moving(tab):
+    """The page where motion is welcome."""
+    size = {"width": 1280, "height": 800}
+    tab.emulate(**size, reduced_motion=False)
+    yield tab
+    tab.wait("!hyperlm.app.motion.running")
+    tab.emulate(**size)
+
+
+@pytest.mark.parametrize("interruption", ["wheel", "list"])
+def test_a_layout_is_whole_whatever_comes_between(moving, interruption):
+    moving.evaluate("hyperlm.app.setLayout(1)")
+    moving.wait("hyperlm.app.motion.frames > 0 && hyperlm.app.motion.running.start >= 0")
+    if interruption == "wheel":
+        moving.wheel(470, 420, -60)
+    else:
+        moving.evaluate("document.querySelector('#near .node').click()")
+    moving.wait("!hyperlm.app.motion.running")
+    assert moving.evaluate(
+        """(() => {
+          const { scene } = hyperlm.app, want = scene.doc.layouts[1].tangents;
+          return scene.layoutIndex === 1 && scene.tangents.every((v, i) => v === want[i]);
+        })()"""
+    )
+
+
+def test_zooms_add_up_and_a_glide_arrives_first(moving):
+    moving.evaluate("for (let i = 0; i < 4; i++) hyperlm.app.zoom(1.3)")
+    moving.wait("!hyperlm.app.motion.running")
+    assert moving.evaluate("hyperlm.app.scene.zoom") == pytest.approx(1.3**4)
+    moving.evaluate("hyperlm.app.choose(0, { centre: true }); hyperlm.app.zoom(1.1)")
+    moving.wait("!hyperlm.app.motion.running")
+    assert np.abs(node_positions(moving)[0]).max() < 1e-9
+
+
+def test_a_double_click_on_a_label_brings_it_to_the_centre(moving):
+    x, y = place(moving, "nodes", 0)
+    for number in (1, 2):  # between them the label glides away from under the pointer
+        moving.mouse("mousePressed", x, y, clicks=number)
+        moving.mouse("mouseReleased", x, y, clicks=number)
+        time.sleep(0.2)
+    moving.wait("!hyperlm.app.motion.running")
+    assert state(moving, "node") == 0
+    assert np.abs(node_positions(moving)[0]).max() < 1e-9
+    moving.evaluate("hyperlm.app.reset()")
+    moving.wait("!hyperlm.app.motion.running")
 
 
 def test_wheel_and_buttons_zoom_about_a_fixed_point(tab, run):

@@ -159,13 +159,22 @@ def write_table(path: Path, rows: list[tuple[str, ...]]) -> None:
         csv.writer(file).writerows([("text", "l1", "l2", "l3"), *rows])
 
 
-def test_of_several_gold_paths_the_first_is_taken_and_that_is_said(shown_run, tmp_path):
-    paths = [["plant", "herb", "sage"], ["animal", "fish", "pike"]]
-    rows = [{"text": "sage0", "label": paths}, {"text": "oak0", "label": paths[1]}]
-    (tmp_path / "two.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    found = collect_run(shown_run, data=tmp_path / "two.jsonl", say=lambda line: None)
-    assert [found.taxonomy.path(n)[-1] for n in found.texts.gold] == ["sage", "pike"]
-    assert found.notes == ("1 texts have several gold paths; the first of each is taken.",)
+def test_of_several_gold_paths_the_answered_one_is_shown_and_that_is_said(shown_run, tmp_path):
+    def shown(*labels):
+        rows = [{"text": "sage0", "label": paths} for paths in labels]
+        (tmp_path / "some.jsonl").write_text("\n".join(map(json.dumps, rows)))
+        return collect_run(shown_run, data=tmp_path / "some.jsonl", say=lambda line: None)
+
+    first = shown(["plant", "herb", "sage"])
+    answer = int(first.texts.predicted[0])
+    *_, other, another = (n for n in first.taxonomy.terminals.tolist() if n != answer)
+    path = [list(first.taxonomy.path(node)) for node in (other, another, answer)]
+    found = shown([path[0], path[2]], path[:2])
+    assert found.texts.gold.tolist() == [answer, other]
+    assert found.texts.right.tolist() == [True, False]
+    assert found.notes == (
+        "2 texts have several gold paths: shown is the one that was answered, or else the first.",
+    )
 
 
 def test_data_that_is_gone_costs_the_texts_and_is_said(shown_run, tmp_path, capsys):

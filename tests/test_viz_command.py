@@ -73,6 +73,7 @@ def test_a_taxonomy_has_its_tree_alone(command, tmp_path):
         (("--texts",), "there are no texts to show"),
         (("--figure", "training"), "has no training log"),
         (("--data", "x.csv"), "Leave out --data"),
+        (("--limit", "5", "-o", "x.html"), "its labels alone are shown"),
         (("--labels", "some"), "--labels some: give a number of names"),
         (("--labels", "120%"), "--labels 120%: give a number of names"),
         (("--figure", "norms", "--projection", "tree"), "norms shows none"),
@@ -96,14 +97,14 @@ def test_html_is_the_page(command, monkeypatch, tmp_path):
 
     written = []
 
-    def write(run, output, *, how=None, say=None):
-        written.append((run.texts is not None, output.name, how))
+    def write(run, output, *, how=None, seed=0, say=None):
+        written.append((run.texts is not None, output.name, how, seed))
         output.write_text("page")
 
     monkeypatch.setattr(explorer, "write_explorer", write)
     assert command("RUN", "-o", "x.html").stdout == "x.html\n"
-    assert command("RUN", "-o", "y.html", "--projection", "pca").exit_code == 0
-    assert written == [(True, "x.html", None), (True, "y.html", ["pca", "tree", "horopca"])]
+    assert command("RUN", "-o", "y.html", "--projection", "pca", "--seed", "3").exit_code == 0
+    assert written == [(True, "x.html", None, 0), (True, "y.html", ["pca", "tree", "horopca"], 3)]
 
 
 def test_places_that_cannot_be_written(command, tmp_path):
@@ -128,6 +129,9 @@ def test_places_that_cannot_be_written(command, tmp_path):
         (("--figure", "training", "--texts"), "--texts is of --figure tree and norms; training"),
         (("-o", "x.html", "--cones", "--labels", "5"), "--cones, --labels: the page does without"),
         (("-o", "x.html", "--figure", "norms"), "--figure: the page does without"),
+        (("--figure", "reliability", "--seed", "7"), "--seed is of --figure tree and distances"),
+        (("--data", "x.csv"), "--data: of texts; --figure tree shows none by itself"),
+        (("--figure", "norms", "--split", "test"), "--split: of texts; --figure norms shows none"),
         (("-o", "x.html", "--theme", "dark"), "--theme: the page does without"),
     ],
 )

@@ -118,7 +118,15 @@ def visualize(
     title: Annotated[
         str | None, typer.Option(help="Instead of the run's.", rich_help_panel="Figure")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Of the projection.", rich_help_panel="Figure")] = 0,
+    seed: Annotated[
+        int | None,
+        typer.Option(
+            help="Of the projection.  \\[default: 0]",
+            min=0,
+            max=2**32 - 1,
+            rich_help_panel="Figure",
+        ),
+    ] = None,
     data: Annotated[
         str | None,
         typer.Option(
@@ -127,11 +135,15 @@ def visualize(
         ),
     ] = None,
     split: Annotated[
-        str, typer.Option(help="train, val or test.", rich_help_panel="Texts")
-    ] = "val",
+        str | None,
+        typer.Option(help="train, val or test.  \\[default: val]", rich_help_panel="Texts"),
+    ] = None,
     limit: Annotated[
-        int, typer.Option(help="Most texts to read.", min=0, rich_help_panel="Texts")
-    ] = 20_000,
+        int | None,
+        typer.Option(
+            help="Most texts to read.  \\[default: 20000]", min=0, rich_help_panel="Texts"
+        ),
+    ] = None,
     text_column: TextColumn = None,
     label_columns: LabelColumns = None,
     path_separator: PathSeparator = None,
@@ -157,24 +169,29 @@ def visualize(
         "--level": level is not None,
         "--theme": theme is not ThemeName.light,
         "--title": title is not None,
+        "--seed": seed is not None and not page,
     }
     _refuse_unused([name for name, said in given.items() if said], figure, page=page)
     columns = column_arguments(text_column, label_columns, path_separator)
+    of_texts = {"--data": data, "--split": split, "--limit": limit}
+    asked = ", ".join(name for name, value in of_texts.items() if value is not None)
+    seed = seed or 0
     if figure is FigureName.sweep:
         if columns:
             raise OptionError(
                 "--text-column, --label-columns, --path-separator: of a table of labels; --figure "
                 "sweep reads scores. Leave them out."
             )
+        _refuse_texts(asked, "--figure sweep reads scores")
         done: dict[str, Any] = {"output": str(target), "figure": "sweep"}
         _write(_sweep(Path(run), title, theme), target)
     else:
         needs = page or texts or confusion or figure in _OF_TEXTS
-        source = _read(run, data, split, limit if needs else 0, columns)
+        source = _read(run, data, split, limit, columns, needs=needs, asked=asked, figure=figure)
         if page:
             how = projection.value if projection is not None else None
             done = {"output": str(target), "figure": "page"}
-            _write_page(source, target, how)
+            _write_page(source, target, how, seed)
         else:
             done = {"output": str(target), "figure": figure.value}
             plan = _layout(source, figure, projection, seed)
@@ -220,6 +237,7 @@ def _refuse_unused(given: list[str], figure: FigureName, *, page: bool) -> None:
         "--confusion": ("tree",),
         "--labels": ("tree",),
         "--level": ("confusion",),
+        "--seed": ("tree", "distances"),
     }
     for name in given:
         if figure.value not in of.get(name, (figure.value,)):
@@ -227,6 +245,11 @@ def _refuse_unused(given: list[str], figure: FigureName, *, page: bool) -> None:
                 f"{name} is of --figure {' and '.join(of[name])}; {figure.value} shows no such "
                 "thing. Leave it out, or choose another --figure."
             )
+
+
+def _refuse_texts(asked: str, why: str) -> None:
+    if asked:
+        raise OptionError(f"{asked}: of texts; {why}. Leave this out.")
 
 
 def _target(run: str, output: Path | None, figure: FigureName) -> Path:
@@ -247,7 +270,17 @@ def _target(run: str, output: Path | None, figure: FigureName) -> Path:
     return output
 
 
-def _read(run: str, data: str | None, split: str, limit: int, columns: dict[str, Any]) -> "RunData":
+def _read(
+    run: str,
+    data: str | None,
+    split: str | None,
+    limit: int | None,
+    columns: dict[str, Any],
+    *,
+    needs: bool,
+    asked: str,
+    figure: FigureName,
+) -> "RunData":
     from hyperlm.data.tree import has_labels_to_show
     from hyperlm.progress import quiet_libraries
     from hyperlm.viz import read_source
@@ -255,8 +288,12 @@ def _read(run: str, data: str | None, split: str, limit: int, columns: dict[str,
     of_run = columns.get("label_columns") if data is None else None
     if not has_labels_to_show(run, label_columns=of_run):
         quiet_libraries()
-        data = data if limit else None
-    return read_source(run, data=data, split=split, limit=limit, say=say, columns=columns)
+        if not needs:
+            _refuse_texts(asked, f"--figure {figure.value} shows none by itself")
+    elif split is not None or limit is not None:
+        _refuse_texts("--split, --limit", f"{run} is no run, so that its labels alone are shown")
+    most = 0 if not needs else 20_000 if limit is None else limit
+    return read_source(run, data=data, split=split or "val", limit=most, say=say, columns=columns)
 
 
 def _layout(
@@ -328,10 +365,10 @@ def _write(figure: "Figure", target: Path) -> None:
     save_figure(figure, target)
 
 
-def _write_page(source: "RunData", target: Path, how: str | None) -> None:
+def _write_page(source: "RunData", target: Path, how: str | None, seed: int) -> None:
     from hyperlm.viz import applicable
     from hyperlm.viz.explorer import write_explorer
 
     # The one that was asked for comes first; the page can switch to the others.
     order = None if how is None else [how, *(name for name in applicable(source) if name != how)]
-    write_explorer(source, target, how=order, say=say)
+    write_explorer(source, target, how=order, seed=seed, say=say)

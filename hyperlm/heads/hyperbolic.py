@@ -62,7 +62,7 @@ class HyperbolicHead(HierarchicalHead):
         curvature: c; ignored when flat.
         learn_curvature: make c a parameter, kept within ``CURVATURE_BOUNDS``.
         coordinates: how node points are stored and moved. ``tangent``: tangent vectors at the
-            origin in Riemannian length, exact at any radius; ``native``: coordinates of the ball
+            origin in Riemannian length, held at any radius; ``native``: coordinates of the ball
             or the hyperboloid. See ``docs/decisions/0003-point-coordinates.md``.
         init: ``tree`` (from the taxonomy, near the origin) or ``random``.
         init_step: distance between a parent and its child at the start, for ``init="tree"``; by

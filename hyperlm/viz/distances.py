@@ -52,6 +52,8 @@ def distances_figure(
         points, c, what = plan.tangents, 1.0, f"the picture, projection {plan.name}"
     true, ball = sampled_distances(taxonomy, points, c=c, seed=seed)
     quality = compare(ball, true, of="tree's distances")
+    rows, others = true.shape
+    pairs = rows * others - rows * (rows - 1) // 2  # those among the rows are there twice
     fig, colors = new_figure(5.4, 4.6, dark=dark)
     axes = panel(fig)
     steps = np.unique(true)
@@ -82,7 +84,7 @@ def distances_figure(
     heading(fig, run.title if title is None else title)
     rank = "n/a" if np.isnan(quality.rank_correlation) else f"{quality.rank_correlation:.2f}"
     facts = [
-        f"Of {what}; {true.size:,} pairs. Median, quartiles, 5 to 95 per cent.",
+        f"Of {what}; {pairs:,} pairs. Median, quartiles, 5 to 95 per cent.",
         f"Distortion {quality.distortion:.2f} (best 0), rank correlation {rank} (best 1), "
         f"{quality.k} nearest kept {quality.neighbours:.0%}.",
     ]

@@ -71,6 +71,7 @@ def write_explorer(
     output: str | Path,
     *,
     how: Sequence[str] | None = None,
+    seed: int = 0,
     say: Callable[[str], None] | None = None,
 ) -> Path:
     """Write the page to ``output`` and return the path; an existing file is replaced at the end.
@@ -78,6 +79,7 @@ def write_explorer(
     Args:
         how: Projections, in the order in which the page offers them; None for all that apply,
             without UMAP, which is slow.
+        seed: Of the projections.
         say: Told of projections that failed and are left out.
     Raises:
         OptionError: The ending is not .html. OutputError: The file cannot be written.
@@ -87,7 +89,7 @@ def write_explorer(
         raise OptionError(f"{path}: the explorer is a page; its name must end in .html.")
     if not path.parent.is_dir():
         raise OutputError(f"{path}: there is no folder {str(path.parent)!r}. Make it first.")
-    page = explorer_html(run, page_layouts(run, how, say=say))
+    page = explorer_html(run, page_layouts(run, how, seed=seed, say=say))
     try:
         with replacing(path) as temporary:
             temporary.write_text(page, encoding="utf-8", newline="\n")
@@ -103,6 +105,7 @@ def page_layouts(
     run: RunData,
     how: Sequence[str] | None = None,
     *,
+    seed: int = 0,
     say: Callable[[str], None] | None = None,
 ) -> list[Layout]:
     """The projections a page offers.
@@ -110,13 +113,14 @@ def page_layouts(
     Args:
         how: Their names; an error in one of them is raised. By default all that apply to this run,
             without UMAP; one that fails is left out then, and ``say`` is told.
+        seed: Of the projections.
     """
     if how is not None:
-        return [project(run, name) for name in how]
+        return [project(run, name, seed=seed) for name in how]
     plans = []
     for name in applicable(run):
         try:
-            plans.append(project(run, name))
+            plans.append(project(run, name, seed=seed))
         except HyperlmError as error:
             if name == "tree":  # always there: what goes wrong with it is wrong with the page
                 raise

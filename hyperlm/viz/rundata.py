@@ -27,7 +27,8 @@ class TextData:
     Attributes:
         texts: M texts.
         tangents: ``(M, d)`` at the origin, Riemannian length, in the space of ``RunData.points``.
-        gold: ``(M,)`` end node of the first gold path, -1 where there is none.
+        gold: ``(M,)`` end node of the gold path, -1 where there is none; of several the one that
+            was answered, or else the first.
         predicted: ``(M,)`` end node of the decoded path.
         probability: ``(M,)`` of the whole decoded path.
         top_nodes: ``(M, k)`` end nodes of the most probable paths, best first.

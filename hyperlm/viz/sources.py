@@ -192,19 +192,23 @@ def _text_data(
     ends = gold_nodes(texts, model.taxonomy)
     several = sum(len(nodes) > 1 for nodes in ends)
     if several:
-        note(f"{several:,} texts have several gold paths; the first of each is taken.")
-    gold = np.array([nodes[0] if len(nodes) else -1 for nodes in ends], dtype=np.int64)
+        note(
+            f"{several:,} texts have several gold paths: shown is the one that was answered, or "
+            "else the first."
+        )
     read = read_texts(model, texts.texts, k=TOP)
+    right = np.array([end in nodes for end, nodes in zip(read.predicted, ends, strict=True)], bool)
+    first = np.array([nodes[0] if len(nodes) else -1 for nodes in ends], dtype=np.int64)
     return TextData(
         texts.texts,
         read.tangents,
-        gold,
+        np.where(right, read.predicted, first),
         read.predicted,
         read.probability,
         read.top_nodes,
         read.top_probabilities,
         split,
-        np.array([end in nodes for end, nodes in zip(read.predicted, ends, strict=True)], bool),
+        right,
     )
 
 

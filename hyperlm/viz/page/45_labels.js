@@ -72,6 +72,7 @@ class Labels {
     }
     this.grid.stampEdges(scene, visible);
     const density = state.density;
+    this.dense = density > 0.7; // names may cover small dots
     let most = density <= 0 ? 0 : Math.round(Math.min(MOST_LABELS - 8, 14 * 34 ** density));
     if (density >= 0.5 && visible.count < 200) most = Math.max(most, visible.count); // room decides
     // Bins by importance, read from the last one down: a sort without a comparison.
@@ -169,7 +170,7 @@ class Labels {
     for (
       let mask = forced ? NAME : NAME | DOT;
       mask > 0 && best < 0;
-      mask = bold && mask & DOT ? NAME : 0
+      mask = (bold || this.dense) && mask & DOT ? NAME : 0
     ) {
       for (let way = 0; way < ways; way++) {
         if (way === 0 && !radial) continue;

@@ -42,25 +42,39 @@ class Motion {
     this.frames++;
   }
 
-  animate(step, done, length = GLIDE) {
+  /** `more`: `cleanUp`, called if something else comes between; `zoom`, where a zoom leads. */
+  animate(step, done, length = GLIDE, more = {}) {
     this.stop();
-    this.running = { step, done, start: -1, length: this.calm.matches ? 0 : length };
+    this.running = { step, done, start: -1, length: this.calm.matches ? 0 : length, ...more };
     this.ask();
   }
 
+  /** Leave off where it is; what must not stay half done is done. */
   stop() {
+    const { running } = this;
     this.running = null;
+    if (running && running.cleanUp) running.cleanUp();
+  }
+
+  /** Go to the end at once. */
+  complete() {
+    const { running } = this;
+    this.running = null;
+    if (!running) return;
+    running.step(1);
+    if (running.done) running.done();
   }
 
   /** Bring a node to the middle of the screen along the geodesic. */
   glideTo(node, done) {
-    const { scene } = this;
-    scene.rebase(node);
+    this.stop();
+    this.scene.rebase(node);
     this.glideHome(false, 1, done);
   }
 
   /** Root to the centre, upright, nothing zoomed. */
   reset(done) {
+    this.stop();
     this.scene.rebase(this.scene.tree.root);
     this.glideHome(true, 0, done);
   }
@@ -90,6 +104,7 @@ class Motion {
   /** Let every point wander from where it is to its place in another layout. */
   morphTo(index, done) {
     const { scene } = this;
+    this.stop();
     const target = scene.doc.layouts[index];
     const from = scene.tangents.slice();
     const fromTexts = scene.textTangents ? scene.textTangents.slice() : null;
@@ -110,7 +125,7 @@ class Motion {
       scene.placeFromBase();
     };
     step(this.calm.matches ? 1 : 0);
-    this.animate(step, done, 700);
+    this.animate(step, done, 700, { cleanUp: () => scene.setLayout(index) });
   }
 }
 

@@ -2,6 +2,7 @@
 // under the pointer; outside it, it turns the disk. Two fingers zoom and move the picture.
 
 const TAP = 5; // pixels a press may wander and still be a click
+const DOUBLE = 500; // milliseconds between the halves of a double click
 const GRIP = 4; // pixels: a pointer nearer to the rim grabs what lies this far from it
 
 class Pointer {
@@ -10,6 +11,7 @@ class Pointer {
     this.scene = app.scene;
     this.active = new Map(); // pointer id -> [x, y]
     this.drag = null;
+    this.last = null; // the label clicked last, where and when
     const canvas = app.canvas;
     canvas.addEventListener("pointerdown", (event) => this.down(event));
     canvas.addEventListener("pointermove", (event) => this.move(event));
@@ -19,7 +21,6 @@ class Pointer {
     canvas.addEventListener("wheel", (event) => this.wheel(event), { passive: false });
     canvas.addEventListener("dblclick", (event) => {
       event.preventDefault();
-      // A double click on a node has already brought it to the centre.
       if (this.emptyClick) this.app.reset();
     });
   }
@@ -139,7 +140,17 @@ class Pointer {
     }
     const at = this.at(event);
     const found = this.app.thingAt(at[0], at[1], event.pointerType === "touch" ? 18 : 7);
+    const { last } = this;
+    this.last = null;
+    const again = last && event.timeStamp - last.time < DOUBLE;
+    if (again && Math.hypot(at[0] - last.at[0], at[1] - last.at[1]) < 2 * TAP) {
+      // The label glides away under a double click: its second half means what the first did.
+      this.emptyClick = false;
+      this.app.choose(last.node, { centre: true });
+      return;
+    }
     this.emptyClick = found.node < 0 && found.text < 0;
+    if (found.node >= 0) this.last = { node: found.node, at, time: event.timeStamp };
     if (found.text >= 0) this.app.chooseText(found.text);
     else if (found.node >= 0) this.app.choose(found.node, { centre: true });
     else this.app.choose(-1);

@@ -20,7 +20,7 @@ class Keyboard {
       this.app.help();
     } else if (event.key === "Escape" && !typing) {
       this.app.hideCard();
-      this.app.state.answer = null;
+      this.app.clearAnswer();
       this.app.choose(-1);
     }
   }
@@ -28,7 +28,6 @@ class Keyboard {
   onMap(event) {
     if (event.ctrlKey || event.metaKey || event.altKey) return;
     const { app } = this;
-    const { scene } = app;
     const act = {
       ArrowUp: () => this.walk("up"),
       ArrowDown: () => this.walk("down"),
@@ -41,7 +40,7 @@ class Keyboard {
       "=": () => app.zoom(1.3),
       "-": () => app.zoom(1 / 1.3),
       _: () => app.zoom(1 / 1.3),
-      0: () => app.zoom(1 / scene.zoom),
+      0: () => app.zoomTo(1),
     }[event.key];
     if (!act) return;
     event.preventDefault();

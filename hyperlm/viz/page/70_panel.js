@@ -9,6 +9,12 @@ class Panel {
     this.crumbs = document.getElementById("crumbs");
     this.card = document.getElementById("card");
     this.near = document.getElementById("near");
+    this.heading = document.getElementById("near-heading");
+    // The address holds the view: the link moves the focus alone.
+    document.querySelector(".skip").addEventListener("click", (event) => {
+      event.preventDefault();
+      this.heading.focus();
+    });
   }
 
   show() {
@@ -23,9 +29,13 @@ class Panel {
     }
     if (node < 0 && state.answer && state.answer.nodes.length) node = state.answer.nodes.at(-1);
     if (node < 0) node = tree.root;
+    const parts = [this.crumbs, this.card, this.near];
+    const held = parts.some((part) => part.contains(document.activeElement));
     this.showPath(node);
     this.card.replaceChildren(text >= 0 ? textCard(app, text, false) : nodeCard(app, node, false));
     this.showNear(node);
+    // What had the focus is gone: the keyboard goes on where the choice stands now.
+    if (held) (this.near.querySelector("[aria-current]") || this.heading).focus({ preventScroll: true });
   }
 
   showPath(node) {

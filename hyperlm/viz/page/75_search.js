@@ -21,12 +21,10 @@ class Search {
   /** Node numbers that match, best first: begins with it, a word does, holds it, its path does. */
   matches(query) {
     const { tree } = this.app.scene;
-    if (!this.folded) this.folded = tree.names.map((name) => folded(name.slice(0, 600)));
-    const words = folded(query)
-      .split(/[\s/>\u203a]+/)
-      .filter(Boolean);
-    if (!words.length) return [];
-    const whole = words.join(" ");
+    if (!this.folded) this.folded = tree.names.map((name) => folded(name.slice(0, 600)).replace(/\s+/g, " ").trim());
+    const whole = folded(query).replace(/\s+/g, " ").trim();
+    if (!whole) return [];
+    const words = whole.split(/[\s/>\u203a]+/).filter(Boolean); // of a path
     const ranked = [];
     for (let i = 0; i < tree.count; i++) {
       const name = this.folded[i];

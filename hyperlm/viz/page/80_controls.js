@@ -38,6 +38,9 @@ class Controls {
     document.addEventListener("pointerdown", (event) => {
       if (!this.menu.contains(event.target)) this.menu.open = false;
     });
+    this.menu.addEventListener("focusout", (event) => {
+      if (event.relatedTarget && !this.menu.contains(event.relatedTarget)) this.menu.open = false;
+    });
     this.menu.addEventListener("keydown", (event) => {
       if (event.key !== "Escape") return;
       event.stopPropagation();

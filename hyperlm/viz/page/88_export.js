@@ -99,7 +99,7 @@ function exportSvg(app) {
     viewBox: `0 0 ${W} ${H}`,
     width: W,
     height: H,
-    "font-family": "sans-serif",
+    "font-family": FONT,
     role: "img",
   });
   svg.append(
@@ -160,7 +160,14 @@ function svgNames({ scene, labels, theme }) {
   });
   for (let k = labels.count - 1; k >= 0; k--) {
     const i = labels.node[k];
-    const place = { x: fine(labels.x[k]), y: fine(labels.y[k]), "font-size": fine(labels.size[k]) };
+    // The width it was placed with, whatever font draws it.
+    const place = {
+      x: fine(labels.x[k]),
+      y: fine(labels.y[k]),
+      "font-size": fine(labels.size[k]),
+      textLength: fine(labels.width[k]),
+      lengthAdjust: "spacingAndGlyphs",
+    };
     if (labels.bold[k]) place["font-weight"] = 600;
     if (labels.angle[k]) {
       place.transform = `rotate(${fine((labels.angle[k] * 180) / Math.PI)} ${place.x} ${place.y})`;

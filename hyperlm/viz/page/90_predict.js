@@ -114,7 +114,16 @@ class Predict {
     app.setAnswer(answer);
   }
 
+  clear() {
+    this.result.replaceChildren();
+  }
+
   fail(words) {
+    if (this.app.state.answer) {
+      this.app.state.answer = null; // it was to another text
+      this.app.panel.show();
+      this.app.changed(false);
+    }
     this.result.replaceChildren(make("p", { class: "problem", role: "alert" }, words));
   }
 }

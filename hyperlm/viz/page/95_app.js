@@ -44,6 +44,8 @@ class App {
     window.addEventListener("hashchange", () => this.follow());
     new ResizeObserver(() => this.fit()).observe(this.canvas.parentElement);
     window.addEventListener("resize", () => this.fit());
+    window.addEventListener("beforeprint", () => this.print(true));
+    window.addEventListener("afterprint", () => this.print(false));
     this.fit();
     this.setTheme(this.theme.name, false);
     this.describe();
@@ -192,6 +194,11 @@ class App {
     this.changed(false);
   }
 
+  clearAnswer() {
+    this.state.answer = null;
+    this.predict.clear();
+  }
+
   hover(node, text) {
     const { state } = this;
     if (node === state.hoverNode && text === state.hoverText) return;
@@ -244,24 +251,30 @@ class App {
     this.motion.ask();
   }
 
+  /** Closer by a factor, from where a zoom under way is leading. */
   zoom(factor) {
-    const { scene } = this;
-    this.motion.stop();
-    const to = scene.zoom * factor;
+    const { running } = this.motion;
+    this.zoomTo((running && running.zoom ? running.zoom : this.scene.zoom) * factor);
+  }
+
+  zoomTo(to) {
+    const { scene, motion } = this;
+    if (motion.running && !motion.running.zoom) motion.complete();
     const from = scene.zoom;
-    this.motion.animate(
+    motion.animate(
       (share) => {
         const wanted = from * (to / from) ** share;
         scene.zoomAt(scene.width / 2, scene.height / 2, wanted / scene.zoom);
       },
       () => this.settled(),
       180,
+      { zoom: to },
     );
   }
 
   reset() {
     this.hideCard();
-    this.state.answer = null;
+    this.clearAnswer();
     this.choose(-1);
     this.say("The whole tree.");
     this.motion.reset(() => this.settled());
@@ -312,6 +325,14 @@ class App {
     } catch {
       this.toast("The address bar holds the link to this view");
     }
+  }
+
+  /** Draw as on paper, or as on the screen again. */
+  print(paper) {
+    const shown = this.theme.name;
+    this.setTheme(paper ? "light" : this.onScreen || shown, false);
+    this.onScreen = paper ? shown : null;
+    this.draw();
   }
 
   toast(words) {
