@@ -236,6 +236,19 @@ def test_odd_taxonomies_make_whole_pages(taxonomy):
     assert max(map(len, page.data["texts"]["text"])) <= 300
 
 
+def test_edges_to_other_parents_are_on_the_page():
+    dag = Taxonomy.from_edges([("b", "a"), ("c", "a"), ("d", "b"), ("d", "c")])
+    run = taxonomy_data(dag)
+    document = page_document(run, [flat(run)])
+    ((child, parent),) = document["nodes"]["also"]
+    drawn = document["nodes"]["parent"][child]
+    assert {dag.name(drawn), dag.name(parent)} == {"b", "c"}
+    assert dag.name(child) == "d"
+    assert "several parents" in document["notes"][-1]
+    run = taxonomy_data(TREE)
+    assert page_document(run, [flat(run)])["nodes"]["also"] is None
+
+
 def test_positions_that_are_nan_are_refused():
     run = with_texts(taxonomy_data(TREE), ["x"])
     bad = np.full((4, 2), np.nan)

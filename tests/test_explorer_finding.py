@@ -49,6 +49,24 @@ def test_names_that_hold_the_signs_of_paths_are_found(browser, tmp_path):
     page.close()
 
 
+def test_a_label_with_two_parents_is_found_below_both(browser, tmp_path):
+    dag = Taxonomy.from_edges([("b", "a"), ("c", "a"), ("d", "b"), ("d", "c")])
+    write_explorer(taxonomy_data(dag), tmp_path / "page.html")
+    page = open_page(browser, (tmp_path / "page.html").as_uri())
+    d = dag.index("d")
+    for name, other in (("b", "Children"), ("c", "Also below")):
+        page.call("node => hyperlm.app.choose(node)", dag.index(name))
+        assert other in text_of(page, "#near")
+        assert "d" in text_of(page, "#near")
+    page.call("node => hyperlm.app.choose(node)", d)
+    assert "Also under" in text_of(page, "#near")
+    page.evaluate("hyperlm.app.reset()")
+    page.settle()
+    svg = page.evaluate("hyperlm.svg()")
+    assert svg.count("stroke-dasharray") == 1
+    page.close()
+
+
 def test_the_focus_stays_where_one_walks(tab):
     tab.evaluate("document.querySelector('#near .node').focus()")
     tab.key("Enter")

@@ -32,7 +32,7 @@ from hyperlm.viz import (
 )
 from hyperlm.viz.behind import sibling_confusions
 from hyperlm.viz.cone_regions import cone_regions, half_apertures, share_held
-from hyperlm.viz.confusion import level_confusion
+from hyperlm.viz.confusion import _names, level_confusion
 from hyperlm.viz.disk import to_disk
 from hyperlm.viz.palette import DARK, LIGHT, channels
 from hyperlm.viz.rundata import TextData
@@ -189,6 +189,13 @@ def test_matrices_agree_with_scikit_learn():
 
 
 # -- the other figures ------------------------------------------------------------------------
+
+
+def test_equal_names_are_told_apart_by_their_parents():
+    paths = [("cars", "other"), ("boats", "other"), ("boats", "oars")]
+    tree = Taxonomy.from_paths(paths)
+    nodes = np.array([tree.index(path) for path in paths])
+    assert _names(tree, nodes) == ["cars \u203a other", "boats \u203a other", "oars"]
 
 
 def test_captions_tell_what_was_measured():

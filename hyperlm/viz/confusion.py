@@ -4,6 +4,7 @@ In: gold and predicted end nodes. Out: a Figure with a matrix for every level. W
 their largest classes in the order of the tree, divided by top class; the rest is one row.
 """
 
+from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -116,6 +117,19 @@ def _has_rest(matrix: NDArray[np.int64]) -> bool:
     return bool(matrix[-1].any() or matrix[:, -1].any())
 
 
+def _names(taxonomy: Any, nodes: NDArray[np.int64]) -> list[str]:
+    """Names, and before those that several nodes have their parents'."""
+    plain = [taxonomy.name(int(node)) for node in nodes]
+    times, named = Counter(plain), []
+    for node, name in zip(nodes.tolist(), plain, strict=True):
+        above = int(taxonomy.parent[node])
+        if times[name] > 1 and above >= 0:
+            named.append(f"{shorten(taxonomy.name(above), 14)} \u203a {shorten(name, 14)}")
+        else:
+            named.append(shorten(name, 22))
+    return named
+
+
 def _matrix(
     axes: Axes,
     taxonomy: Any,
@@ -131,7 +145,7 @@ def _matrix(
     ramp = LinearSegmentedColormap.from_list("share", colors.shades())
     image = axes.imshow(np.sqrt(share), vmin=0, vmax=1, interpolation="nearest", aspect="equal")
     image.set_cmap(ramp)
-    names = [shorten(taxonomy.name(int(node)), 22) for node in kept] + [_REST] * rest
+    names = _names(taxonomy, kept) + [_REST] * rest
     shades = [colors.text_color(class_style(int(tops[n]), colors)[0]) for n in kept]
     shades += [colors.muted] * rest
     size = min(7.0, max(3.6, 165 / max(len(names), 1)))

@@ -44,7 +44,8 @@ def page_document(
         served: Whether a server stands behind the page, which answers texts.
     Returns:
         Keys ``version title generator geometry c served split notes nodes levels layouts texts``;
-        entries of ``nodes`` are lists of N, those of ``texts`` lists of M.
+        entries of ``nodes`` are lists of N, those of ``texts`` lists of M, but for ``also``: pairs
+        of a node and a parent that it is not drawn under.
     Raises:
         OptionError: No layout, or one of another taxonomy. OffManifoldError: NaN in a layout.
     """
@@ -55,6 +56,12 @@ def page_document(
     taxonomy, texts = run.taxonomy, run.texts
     kept = _kept(len(texts)) if texts is not None else np.zeros(0, dtype=np.int64)
     notes = list(run.notes)
+    child, parent = taxonomy.edges.T
+    also = taxonomy.edges[parent != taxonomy.parent[child]]
+    if len(also):
+        notes.append(
+            "Labels with several parents stand under one of them; dashes lead to the others."
+        )
     if texts is not None and len(kept) < len(texts):
         notes.append(f"{len(kept):,} of the {len(texts):,} texts are on this page.")
     if texts is not None and (texts.gold < 0).all():
@@ -71,6 +78,7 @@ def page_document(
         "nodes": {
             "name": list(taxonomy.names),
             "parent": taxonomy.parent.tolist(),
+            "also": also.tolist() if len(also) else None,
             "description": [run.descriptions.get(node) for node in range(len(taxonomy))]
             if run.descriptions
             else None,

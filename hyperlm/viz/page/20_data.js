@@ -94,12 +94,30 @@ function readTree(nodes) {
     order,
     root: count,
     levels: depth.reduce((a, b) => Math.max(a, b), 0),
+    ...otherParents(nodes.also, count),
     description: column(nodes.description, count),
     texts: column(nodes.count, count),
     accuracy: column(nodes.accuracy, count),
     confused: column(nodes.confused, count),
     examples: column(nodes.examples, count),
   };
+}
+
+/** Of a DAG: edges to parents that a node is not drawn under, and who is at their ends. */
+function otherParents(pairs, count) {
+  const also = pairs || [];
+  const parentsOf = new Map();
+  const childrenOf = new Map();
+  const node = (v) => Number.isInteger(v) && v >= 0 && v < count;
+  for (const pair of also) {
+    if (!Array.isArray(pair) || pair.length !== 2 || !pair.every(node)) {
+      throw new PageError(`${JSON.stringify(pair)} is no pair of a node and a parent.`);
+    }
+    const [child, parent] = pair;
+    parentsOf.set(child, [...(parentsOf.get(child) || []), parent]);
+    childrenOf.set(parent, [...(childrenOf.get(parent) || []), child]);
+  }
+  return { also, parentsOf, childrenOf };
 }
 
 function column(values, count) {

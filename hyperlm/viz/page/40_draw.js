@@ -128,6 +128,25 @@ class Painter {
       }
     }
     this.edgeCount = starts[batches];
+    if (tree.also.length) this.paintOthers(context, theme);
+  }
+
+  /** Edges of a DAG beside those of the drawn tree. */
+  paintOthers(context, theme) {
+    const { scene, visible } = this;
+    const { tree } = visible;
+    const { x, y, wx, wy } = scene.nodes;
+    context.lineWidth = 1;
+    context.setLineDash([4, 4]);
+    for (const [child, parent] of tree.also) {
+      if (visible.hidden[tree.depth[child]] || visible.hidden[tree.depth[parent]]) continue;
+      if (Math.hypot(x[child] - x[parent], y[child] - y[parent]) < 2) continue;
+      context.strokeStyle = theme.edges[classOf(tree.top[parent])];
+      context.beginPath();
+      this.trace(context, wx[parent], wy[parent], wx[child], wy[child]);
+      context.stroke();
+    }
+    context.setLineDash([]);
   }
 
   paintNodes(context, ratio, theme) {

@@ -20,11 +20,28 @@ function nodeName(app, node) {
     : cleaned(app.scene.tree.names[node]) || "\u25a1";
 }
 
-/** A button that leads to a node; its dot has the colour of the top class. */
-function nodeButton(app, node, extra = null) {
+/** Its name, and above it what tells it from others of that name. */
+function tellingName(app, node) {
+  const { tree } = app.scene;
+  const name = shortened(nodeName(app, node), 80);
+  if (node === tree.root) return name;
+  if (!tree.namesakes) {
+    const seen = new Map();
+    for (const word of tree.names) seen.set(word, (seen.get(word) || 0) + 1);
+    tree.namesakes = seen;
+  }
+  const above = tree.parent[node];
+  if (tree.namesakes.get(tree.names[node]) < 2 || above === tree.root) return name;
+  return `${shortened(nodeName(app, above), 40)} \u203a ${name}`;
+}
+
+/** A button that leads to a node; its dot has the colour of the top class. `alone`: where its
+ * parent does not stand beside it. */
+function nodeButton(app, node, extra = null, alone = false) {
   const dot = make("span", { class: "dot", "aria-hidden": "true" });
   dot.style.backgroundColor = classColorOf(app, node);
-  const name = make("bdi", { class: "name" }, shortened(nodeName(app, node), 80));
+  const words = alone ? tellingName(app, node) : shortened(nodeName(app, node), 80);
+  const name = make("bdi", { class: "name" }, words);
   return make(
     "button",
     { type: "button", class: "node", on: () => app.choose(node, { centre: true }) },
@@ -96,6 +113,9 @@ function nodeCard(app, node, brief) {
       make("bdi", {}, brief ? shortened(nodeName(app, node), 120) : nodeName(app, node)),
     ),
     make("p", { class: "where" }, root ? "The root" : levelWords(app, node)),
+    brief && !root && tree.parent[node] !== tree.root
+      ? make("p", { class: "where" }, make("bdi", {}, pathWords(app, tree.parent[node])))
+      : null,
     meaning ? make("p", { class: "meaning" }, brief ? shortened(meaning, 160) : cleaned(meaning)) : null,
     facts,
   );
@@ -109,7 +129,7 @@ function nodeCard(app, node, brief) {
         confused
           .slice(0, 3)
           .map(([other, count]) =>
-            make("li", {}, nodeButton(app, other, plural(count, "text", "texts"))),
+            make("li", {}, nodeButton(app, other, plural(count, "text", "texts"), true)),
           ),
       ),
     );

@@ -62,6 +62,9 @@ class Panel {
       const title = node === tree.root ? "Top classes" : "Children";
       parts.push(this.row(title, kids, -1));
     }
+    const { parentsOf, childrenOf: others } = tree;
+    if (others.has(node)) parts.push(this.row("Also below", others.get(node), -1));
+    if (parentsOf.has(node)) parts.push(this.row("Also under", parentsOf.get(node), -1));
     if (node !== tree.root) {
       const row = Array.from(childrenOf(tree, tree.parent[node]));
       if (row.length > 1) parts.push(this.row("Siblings", row, node));

@@ -106,7 +106,7 @@ class Predict {
           "ul",
           { class: "nodes" },
           others.map((entry) =>
-            make("li", {}, nodeButton(app, entry.node, percent(entry.probability))),
+            make("li", {}, nodeButton(app, entry.node, percent(entry.probability), true)),
           ),
         ),
       );
