@@ -132,12 +132,13 @@ class Labels {
     this.tryNode(scene, visible, node, true);
   }
 
-  sizeOf(node) {
+  sizeOf(node, scene) {
     const { tree } = this;
+    const fit = Math.max(0.75, Math.min(1, scene.disk / 240)); // a phone's disk is small
     if (node === tree.root) return 13;
     if (tree.depth[node] === 1 && tree.children[node]) {
       const tops = tree.children[tree.root];
-      return tops <= 12 ? 16 : tops <= 30 ? 14 : 13;
+      return fit * (tops <= 12 ? 16 : tops <= 30 ? 14 : 13);
     }
     return tree.children[node] ? 12.5 : 11.5;
   }
@@ -145,7 +146,7 @@ class Labels {
   tryNode(scene, visible, i, forced) {
     const { tree } = this;
     const bold = tree.depth[i] === 1 && tree.children[i] > 0;
-    const size = this.sizeOf(i);
+    const size = this.sizeOf(i, scene);
     const width = this.measure(i, size, bold);
     const x = scene.nodes.x[i];
     const y = scene.nodes.y[i];
