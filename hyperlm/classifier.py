@@ -94,11 +94,15 @@ class Classifier:
         """What divides the scores of paths before they become probabilities."""
         return float(self.model.config.path_temperature)
 
+    def save_pretrained(self, folder: str | Path, **kwargs: Any) -> None:
+        """Write model and tokenizer, for :func:`hyperlm.load`; see ``PreTrainedModel``."""
+        self.model.save_pretrained(folder, **kwargs)
+
     def calibrate(self, texts: LabelledTexts) -> float:
         """Fit the temperature of the probabilities to labelled texts; answers stay as they are.
 
         ``hyperlm train`` does so with the val split. Do it again with texts of your own, at best a
-        few hundred that the model was not trained on; ``model.save_pretrained`` keeps it.
+        few hundred that the model was not trained on; :meth:`save_pretrained` keeps it.
 
         Args:
             texts: from :func:`hyperlm.data.read_labelled`.

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from hyperlm.errors import ModelError, OptionError
 from hyperlm.manifolds import ManifoldParameter, RiemannianAdam
@@ -133,7 +134,8 @@ def build_optimizer(
     """Groups for the backbone, the head and the points, each with its own learning rate.
 
     Args:
-        model: any module with hyperlm heads; its points must be manifold parameters.
+        model: any module with hyperlm heads. Points that a load has made plain parameters become
+            manifold parameters again.
         learning_rate: of ordinary parameters outside heads.
         point_learning_rate: of node points, in Riemannian length a step; after
             ``start_from_texts`` a tenth of the default keeps what is there. Heads without points
@@ -142,7 +144,8 @@ def build_optimizer(
         weight_decay: on weight matrices alone, never on points, biases, norms, temperature or
             curvature.
     Raises:
-        ModelError: node points are plain parameters, as after a careless load.
+        ModelError: node points are plain parameters inside ``DistributedDataParallel``, which
+            knows the parameters it was given.
         OptionError: a rate that is negative or not finite.
     """
     given = {
@@ -159,6 +162,9 @@ def build_optimizer(
     groups: dict[tuple[str, bool], list[Tensor]] = {}
     points: list[Tensor] = []
     heads = {name for name, module in model.named_modules() if hasattr(module, "tag_points")}
+    if not any(isinstance(part, DistributedDataParallel) for part in model.modules()):
+        for head in heads:  # libraries that load weights make plain parameters, or others
+            model.get_submodule(head).tag_points()  # type: ignore[operator]
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
             continue
@@ -168,7 +174,7 @@ def build_optimizer(
         elif last == "points" and owner in heads:
             raise ModelError(
                 f"{name} is a plain parameter, so an optimiser would move it off its manifold. "
-                "Call tag_points() on the head after loading its state."
+                "Call tag_points() on the head before the model is wrapped."
             )
         else:
             inside = any(name.startswith(f"{head}." if head else "") for head in heads)

@@ -90,7 +90,7 @@ class RunFolder:
             OutputError: it cannot be written; or another run, started beside this one, has filled
                 it since :meth:`check_free`.
         """
-        replaces = None
+        replaces, before = None, []
         self._claim = uuid.uuid4().hex
         try:
             if self.path.is_dir() and any(self.path.iterdir()):
@@ -99,10 +99,15 @@ class RunFolder:
                         f"{self.shown}: another run has begun in the output folder meanwhile. "
                         "Give each run an --output of its own."
                     )
-                replaces = f"{self.path.name}.old-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
+                # One that was itself replacing a run, and did not come to its end.
+                with contextlib.suppress(OutputError, ModelError):
+                    old = read_record(self.path)
+                    before = [*(old.get("before") or []), *filter(None, [old.get("replaces")])]
+                when = time.strftime("%Y%m%d-%H%M%S")
+                replaces = f"{self.path.name}.old-{when}-{self._claim[:6]}"
                 self.path.rename(self.path.with_name(replaces))
             self.path.mkdir(parents=True, exist_ok=True)
-            claim = {"replaces": replaces, "claim": self._claim}
+            claim = {"replaces": replaces, "before": before, "claim": self._claim}
             write_json(self.path / RECORD, record | claim)
         except OutputError:
             raise
@@ -145,12 +150,13 @@ class RunFolder:
         """
         self.check_ours()
         record = read_record(self.path) if record is None else record
-        write_json(self.path / RECORD, record | {"status": "finished", "replaces": None})
+        done: dict[str, Any] = {"status": "finished", "replaces": None, "before": []}
+        write_json(self.path / RECORD, record | done)
         self.sweep()
-        replaces = record.get("replaces")
-        # A name beside this folder, whatever stands in the file.
-        if replaces and Path(replaces).name == replaces and ".old-" in replaces:
-            shutil.rmtree(self.path.with_name(replaces), ignore_errors=True)
+        for replaced in [record.get("replaces"), *(record.get("before") or [])]:
+            # A name beside this folder, whatever stands in the file.
+            if replaced and Path(replaced).name == replaced and ".old-" in replaced:
+                shutil.rmtree(self.path.with_name(replaced), ignore_errors=True)
 
     def _is_ours(self) -> bool:
         """Whether the folder is still the run's that claimed it; one that is resumed asks nobody.

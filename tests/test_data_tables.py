@@ -149,6 +149,45 @@ def test_writing_no_rows_gives_a_table_without_rows(tmp_path, suffix):
         list(read_rows(tmp_path / f"t{suffix}"))
 
 
+LATE = {
+    "fraction": (0, 0.97),
+    "list": ([1], [1.5]),
+    "field": ({"a": 1, "b": None}, {"a": 1, "b": 2}),
+    "nothing": (None, 0.5),
+    "text": (None, "x"),
+}
+
+
+@pytest.mark.parametrize("kind", LATE)
+def test_parquet_keeps_values_of_a_kind_that_comes_late(kind, tmp_path):
+    early, late = LATE[kind]
+    rows = [{"v": early, "n": n} for n in range(1100)] + [{"v": late, "n": -1}] * 30
+    assert write_rows(tmp_path / "t.parquet", rows) == 1130
+    assert pyarrow.parquet.read_table(tmp_path / "t.parquet").to_pylist() == rows
+
+
+@pytest.mark.parametrize("late", ["word", 2**70, [1]])
+def test_parquet_refuses_what_has_no_common_type(late, tmp_path):
+    rows = [{"v": 1}] * 1100 + [{"v": late}]
+    with pytest.raises(OutputError, match="do not fit"):
+        write_rows(tmp_path / "t.parquet", rows)
+    with pytest.raises(OutputError, match="fit one type"):
+        write_rows(tmp_path / "t.parquet", [{"v": 2**60 + 1}] * 1100 + [{"v": 0.5}])
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_row_numbers_that_pandas_keeps_are_no_column(tmp_path):
+    columns = {"text": ["a"], "l1": ["b"], "__index_level_0__": [7]}
+    pyarrow.parquet.write_table(pyarrow.table(columns), tmp_path / "t.parquet")
+    assert list(read_rows(tmp_path / "t.parquet")) == [{"text": "a", "l1": "b"}]
+    assert read_columns(tmp_path / "t.parquet") == ("text", "l1")
+
+
+def test_no_number_is_null_in_json_lines(tmp_path):
+    write_rows(tmp_path / "t.jsonl", [{"v": float("nan"), "n": 1}])
+    assert (tmp_path / "t.jsonl").read_text() == '{"v": null, "n": 1}\n'
+
+
 def test_parquet_keeps_types_over_batches(tmp_path):
     rows = [{"n": i, "late": None if i < 3000 else "x", "p": [0.5, 1.0]} for i in range(5000)]
     write_rows(tmp_path / "t.parquet", rows)
@@ -292,7 +331,7 @@ def test_writing_explains_what_does_not_fit(tmp_path):
     with pytest.raises(OutputError, match="there is no folder"):
         write_rows(tmp_path / "absent" / "t.csv", ROWS)
     with pytest.raises(OutputError, match="row 1 cannot be written as JSON"):
-        write_rows(tmp_path / "t.jsonl", [{"a": float("nan")}])
+        write_rows(tmp_path / "t.jsonl", [{"a": float("inf")}])
     mixed = [{"a": 1}] * 1024 + [{"a": "x"}]
     with pytest.raises(OutputError, match=r"rows 1025 to 1025 do not fit.*\.jsonl"):
         write_rows(tmp_path / "t.parquet", mixed)

@@ -39,6 +39,13 @@ def loaded(folder):
     return model.eval()
 
 
+def test_auto_classes_know_a_saved_decoder(folders, tmp_path):
+    model = made(folders["gpt2"])
+    model.save_pretrained(tmp_path)
+    assert type(transformers.AutoModel.from_pretrained(tmp_path)) is HierarchicalDecoder
+    assert transformers.AutoConfig.from_pretrained(tmp_path).model_type == "hyperlm-decoder"
+
+
 @pytest.mark.parametrize("options", KINDS, ids=lambda o: "-".join(map(str, o)) or "tied")
 @pytest.mark.parametrize("architecture", ["gpt2", "qwen2", "mamba"])
 def test_a_round_trip_gives_identical_answers(architecture, options, folders, tmp_path):

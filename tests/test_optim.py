@@ -132,18 +132,17 @@ def test_weight_decay_pulls_neither_points_nor_biases():
     assert moved == {"body.0.weight", "head.projections.0.linear.weight"}
 
 
-def test_points_without_a_manifold_are_refused():
+def test_points_that_a_load_made_plain_or_flat_are_put_back():
     model = Model()
     model.load_state_dict({k: v.clone() for k, v in model.state_dict().items()}, assign=True)
     model.head.points = nn.Parameter(model.head.points.data)
-    with pytest.raises(ModelError, match=r"head\.points is a plain parameter.*tag_points\(\)"):
-        built(model)
-    bare = HyperbolicHead(8, tree(), 4)
-    bare.points = nn.Parameter(bare.points.data)
-    with pytest.raises(ModelError, match="points is a plain parameter"):
-        built(bare)
-    model.head.tag_points()
-    assert isinstance(built(model).parts["points"], RiemannianAdam)
+    bare = HyperbolicHead(8, tree(), 4, coordinates="native")
+    bare.points = ManifoldParameter(bare.points.data)  # as accelerate makes it: in flat space
+    for found, head in ((model, model.head), (bare, bare)):
+        points = built(found).parts["points"]
+        assert isinstance(points, RiemannianAdam)
+        assert points.param_groups[0]["params"] == [head.points]
+        assert type(head.points.manifold) is type(head.storage())
 
 
 # --- state ---------------------------------------------------------------------------------------

@@ -172,3 +172,15 @@ def test_a_run_that_lost_its_folder_leaves_it_alone(tmp_path: Path) -> None:
     assert read_record(second.path)["who"] == "second"
     second.release()
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
+
+
+def test_all_that_was_set_aside_goes_when_a_run_is_done(tmp_path: Path) -> None:
+    finished, killed, last = (RunFolder(tmp_path / "run") for _ in range(3))
+    finished.claim(record("finished"))
+    finished.release()
+    killed.claim(record("killed"), overwrite=True)
+    last.claim(record("last"), overwrite=True)
+    assert len(list(tmp_path.iterdir())) == 3  # nothing is lost before
+    last.release()
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+    assert read_record(last.path)["who"] == "last"

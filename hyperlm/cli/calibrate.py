@@ -1,6 +1,7 @@
 """``hyperlm calibrate``: labelled texts of today in, probabilities that hold for them out."""
 
 import os
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -119,7 +120,7 @@ def calibrate(
         f"calibration error on them {before[1]:.3f} to {after[1]:.3f}."
     )
     typer.echo(f"Kept in {config}; metrics.json and the model card say what training measured.")
-    typer.echo(f"Back to what training fitted: hyperlm calibrate {run} --reset")
+    typer.echo(f"Back to what training fitted: hyperlm calibrate {shlex.quote(str(run))} --reset")
 
 
 def _reset(config: Path, *, as_json: bool) -> None:

@@ -223,7 +223,7 @@ def train(
     ] = _ONE.epochs,
     batch_size: Annotated[int, _training("Texts a step (and process).")] = _ONE.batch_size,
     accumulate: Annotated[
-        int, _training("Steps whose gradients are summed before an update.")
+        int, _training("Steps whose gradients are averaged for an update.")
     ] = _ONE.accumulate,
     learning_rate: Annotated[
         float, _training("Of the backbone or its adapters.")
@@ -272,7 +272,11 @@ def train(
         _output("Folder of the run.  \\[default: runs/DATA-GEOMETRY]", "--output", "-o"),
     ] = None,
     overwrite: Annotated[
-        bool, _output("Replace the run in the folder, once this one is done.", "--overwrite")
+        bool,
+        _output(
+            "Replace the run in the folder; set aside as *.old-*, it is deleted once this is done.",
+            "--overwrite",
+        ),
     ] = False,
     resume: Annotated[
         bool,

@@ -1,6 +1,7 @@
 """What ``hyperlm train`` shows: a summary before the run, results and next steps after it."""
 
 import os
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -69,7 +70,9 @@ def run_and_show(
         if (folder / RECORD).is_file() and read_record(folder)["status"] == "training":
             begun = last_checkpoint(folder) is not None
             how = "Continue" if begun else "There is no checkpoint yet; begin again"
-            say(f"\nStopped. {how} with: hyperlm train --resume --output {folder}")
+            say(
+                f"\nStopped. {how} with: hyperlm train --resume --output {shlex.quote(str(folder))}"
+            )
         else:
             say("\nStopped before there was anything to keep; folders are as they were.")
         raise typer.Exit(130) from None
@@ -157,12 +160,13 @@ def _cut_short(model: "Model", bundle: "DataBundle") -> str | None:
 
 
 def _next_steps(options: TrainingOptions, folder: Path, *, err: bool) -> None:
+    run = shlex.quote(str(folder))
     lines = (
         f"The run is in {folder}, a picture of its label tree in {folder / 'labels.png'}.",
-        f'Next:  hyperlm predict {folder} --text "..."',
-        f"       hyperlm evaluate {folder} --data TABLE",
+        f'Next:  hyperlm predict {run} --text "..."',
+        f"       hyperlm evaluate {run} --data TABLE",
         *(
-            [f"       hyperlm serve {folder}        (a page to explore the labels)"]
+            [f"       hyperlm serve {run}        (a page to explore the labels)"]
             if options.answer != "text"
             else []
         ),

@@ -12,6 +12,7 @@ import csv
 import io
 import itertools
 import json
+import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -37,6 +38,7 @@ __all__ = [
 Row = dict[str, Any]
 FORMATS = (".csv", ".tsv", ".jsonl", ".parquet")
 _PARQUET_BATCH = 1024
+_PANDAS_INDEX = re.compile(r"__index_level_\d+__")  # numbers of rows, which pandas keeps
 _HEADER_LINES = 100
 # The csv module stops at 131,072 characters, which one long document exceeds. The limit is a C
 # long, 32 bits wide on Windows.
@@ -319,9 +321,9 @@ def _parquet_rows(path: Path, gzipped: bool) -> Iterator[tuple[int, Row]]:
         stream.seek(0)
         try:
             table = pyarrow.parquet.ParquetFile(stream)
-            columns = list(table.schema_arrow.names)
+            columns = [n for n in table.schema_arrow.names if not _PANDAS_INDEX.fullmatch(n)]
             _refuse_duplicates(path, columns)
-            for batch in table.iter_batches(_PARQUET_BATCH):
+            for batch in table.iter_batches(_PARQUET_BATCH, columns=columns):
                 for row in batch.to_pylist():
                     number += 1
                     yield number, row

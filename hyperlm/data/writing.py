@@ -156,6 +156,8 @@ def _write_tsv(target: BinaryIO, rows: _Counted) -> None:
 def _write_jsonl(target: BinaryIO, rows: _Counted) -> None:
     for row in rows:
         ordered = row if rows.open else {k: row[k] for k in rows.fieldnames if k in row}
+        # Tables of other kinds say so that there is no value.
+        ordered = {k: None if v != v and isinstance(v, float) else v for k, v in ordered.items()}
         try:
             target.write(_json(ordered).encode("utf-8") + b"\n")
         except ValueError as error:
@@ -165,29 +167,45 @@ def _write_jsonl(target: BinaryIO, rows: _Counted) -> None:
 
 
 def _write_parquet(target: BinaryIO, rows: _Counted) -> None:
+    """Types are those of all rows: batches wait in a temporary file until the last is known."""
     import pyarrow
     import pyarrow.parquet
 
-    writer: Any = None
+    schemas: list[Any] = []
     stream = iter(rows)
-    with contextlib.ExitStack() as stack:
+    with tempfile.TemporaryFile() as waiting:
         while batch := list(itertools.islice(stream, _BATCH)):
             columns = {name: [row.get(name) for row in batch] for name in rows.fieldnames}
             try:
-                table = pyarrow.table(columns, schema=writer.schema if writer else None)
-            except (pyarrow.ArrowInvalid, pyarrow.ArrowTypeError) as error:
+                table = pyarrow.table(columns)
+                # Whole numbers before others are numbers, and nothing yet is whatever comes.
+                common = pyarrow.unify_schemas(
+                    [*schemas[-1:], table.schema], promote_options="permissive"
+                )
+            except (pyarrow.ArrowInvalid, pyarrow.ArrowTypeError, OverflowError) as error:
                 raise OutputError(
                     f"{rows.path}: rows {rows.number - len(batch) + 1} to {rows.number} do not fit "
-                    f"the column types of the rows before ({error}). Write .jsonl instead."
+                    f"one type, or that of the rows before ({error}). Write .jsonl instead."
                 ) from error
-            if writer is None:  # a column that starts empty is taken for text
-                text = pyarrow.string()
-                fields = [
-                    f.with_type(text) if f.type == pyarrow.null() else f for f in table.schema
-                ]
-                table = table.cast(pyarrow.schema(fields))
-                writer = stack.enter_context(pyarrow.parquet.ParquetWriter(target, table.schema))
-            writer.write_table(table)
-    if writer is None:
-        empty = {name: pyarrow.array([], pyarrow.string()) for name in rows.fieldnames}
-        pyarrow.parquet.write_table(pyarrow.table(empty), target)
+            schemas.append(common)
+            with pyarrow.ipc.new_stream(waiting, table.schema) as part:
+                part.write_table(table)
+        text = pyarrow.string()
+        if not schemas:
+            schemas = [pyarrow.schema([(name, text) for name in rows.fieldnames])]
+        # A column without any value is one of text.
+        fields = [f.with_type(text) if f.type == pyarrow.null() else f for f in schemas.pop()]
+        schema = pyarrow.schema(fields)
+        waiting.seek(0)
+        with pyarrow.parquet.ParquetWriter(target, schema) as writer:
+            for _ in range(-(-rows.number // _BATCH)):
+                table = pyarrow.ipc.open_stream(waiting).read_all()
+                if table.schema != schema:
+                    try:
+                        table = pyarrow.Table.from_pylist(table.to_pylist(), schema=schema)
+                    except (pyarrow.ArrowInvalid, pyarrow.ArrowTypeError) as error:
+                        raise OutputError(
+                            f"{rows.path}: the values of a column do not fit one type ({error}). "
+                            "Write .jsonl instead."
+                        ) from error
+                writer.write_table(table)

@@ -123,6 +123,11 @@ class HierarchicalHead(nn.Module):
         self.register_state_dict_post_hook(note_nodes)
         self.register_load_state_dict_pre_hook(check_nodes)
 
+    def mark_started(self) -> None:
+        """Tell the models of transformers, which else start every linear layer in them anew."""
+        for module in self.modules():
+            module._is_hf_initialized = True  # type: ignore[assignment]
+
     def each_projection(self) -> list[Projection]:
         """One projection per tap, in order."""
         return [part for part in self.projections if isinstance(part, Projection)]

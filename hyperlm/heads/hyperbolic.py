@@ -52,6 +52,15 @@ class HyperbolicHead(HierarchicalHead):
     ordinary optimiser may move tangent vectors too, as if the space were flat; native coordinates
     it would take off their manifold.
 
+    A model of transformers is built without memory when it is loaded, and asks its own class how
+    new parts start; say it there::
+
+        def _init_weights(self, module):
+            if isinstance(module, HierarchicalHead):
+                module.reset_parameters()
+            else:
+                super()._init_weights(module)
+
     ``head.points`` is what is trained; ``head.node_points()`` are the nodes in the coordinates that
     ``out.points`` has, and ``head.node_tangents()`` tangent vectors, whatever is trained.
 
@@ -279,6 +288,7 @@ class HyperbolicHead(HierarchicalHead):
                 self.taxonomy, self.dim, how=self.init, step=self.init_step, seed=self.seed
             )
         )
+        self.mark_started()
 
     @torch.no_grad()
     def set_node_tangents(self, tangents: Tensor) -> None:

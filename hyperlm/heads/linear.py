@@ -58,6 +58,7 @@ class LinearHead(HierarchicalHead):
             weight = torch.randn(self.weight.shape, generator=generator, device="cpu")
             self.weight.copy_(weight / self.dim**0.5)
             self.bias.zero_()
+        self.mark_started()
 
     @torch.no_grad()
     def set_node_places(self, places: Tensor, temperature: float) -> None:

@@ -136,6 +136,11 @@ def load_backbone(name: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
         )
     except (OSError, ValueError, ImportError) as error:
         raise OptionError(_cannot_load(source, error)) from error
+    if model.config.is_encoder_decoder:
+        raise OptionError(
+            f"--backbone {name}: {type(model).__name__} is an encoder with a decoder. Give an "
+            "encoder, as BERT's kin, or a decoder alone."
+        )
     return model, load_tokenizer(name)
 
 
@@ -223,7 +228,7 @@ def num_layers(config: PreTrainedConfig) -> int:
 def longest_input(model: PreTrainedModel) -> int | None:
     """Most tokens a backbone can read at once, ``None`` where its architecture sets no limit."""
     limit = getattr(model.config.get_text_config(), "max_position_embeddings", None)
-    if not isinstance(limit, int):
+    if not isinstance(limit, int) or limit <= 0:  # XLNet says -1
         return None
     for name, module in model.named_modules():
         # RoBERTa and its kin count positions from the one behind the padding token's.

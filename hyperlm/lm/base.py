@@ -41,6 +41,8 @@ class BackboneModel(PreTrainedModel):
     _supports_flash_attn = True
     _supports_attention_backend = True
     supports_gradient_checkpointing = True
+    # The loss is a mean over the texts of a batch: the Trainer divides by the batches it gathers.
+    accepts_loss_kwargs = False
     tokenizer: PreTrainedTokenizerBase
     taxonomy: Taxonomy | None
 
@@ -103,6 +105,10 @@ class BackboneModel(PreTrainedModel):
         kwargs.setdefault("safe_serialization", True)
         tokenizer = getattr(self, "tokenizer", None)
         self.config.tokens = None if tokenizer is None else len(tokenizer)
+        rows = getattr(self.get_input_embeddings(), "num_embeddings", None)
+        text = self.config.backbone_config.get_text_config()
+        if rows is not None and hasattr(text, "vocab_size"):
+            text.vocab_size = rows  # new tokens may have been added
         super().save_pretrained(save_directory, **kwargs)
         if tokenizer is not None:
             tokenizer.save_pretrained(save_directory)

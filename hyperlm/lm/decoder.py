@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from transformers import PreTrainedModel
+from transformers import AutoConfig, AutoModel, PreTrainedModel
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 from transformers.utils.generic import ModelOutput
 
@@ -353,3 +353,8 @@ def _format(
         max_text_tokens=config.max_text_tokens,
         cue=config.cue,
     )
+
+
+# As for models of points: AutoModel.from_pretrained() knows a saved one.
+AutoConfig.register(HierarchicalDecoderConfig.model_type, HierarchicalDecoderConfig, exist_ok=True)
+AutoModel.register(HierarchicalDecoderConfig, HierarchicalDecoder, exist_ok=True)

@@ -95,6 +95,11 @@ def _load(run: str | Path, kind: Any) -> Any:
             f"{run}: the tokenizer beside the model cannot be loaded ({first}). Copy the tokenizer "
             "files of the backbone into the folder."
         ) from error
+    if model.tokenizer.pad_token_id is None:
+        raise ModelError(
+            f"{run}: the tokenizer beside the model has no padding token "
+            "(tokenizer_config.json). Copy the tokenizer files of the backbone into the folder."
+        )
     # Without tokenizer.json the library makes an empty vocabulary and says nothing. Folders from
     # before have no number; their models may have more rows than tokens, but not a hundred times.
     rows = getattr(model.get_input_embeddings(), "num_embeddings", 0)

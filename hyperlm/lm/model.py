@@ -213,7 +213,8 @@ class HierarchicalLM(BackboneModel):
             targets: ``(B,)`` end nodes, ``(B, L)`` nodes per level with -100 where there is none,
                 or a boolean ``(B, N)`` for several gold paths.
             features: ``(B, taps, D)`` from :meth:`pooled_states`, instead of ``input_ids``.
-            labels: the same as ``targets``, as others call it.
+            labels: the same as ``targets``, as others call it: the Trainer evaluates what has this
+                name, and another one where ``TrainingArguments(label_names=["targets"])`` says so.
             further: what tokenizers and trainers add, and this model has no use for.
         """
         refuse_unknown(further)
