@@ -7,7 +7,6 @@ Leaves in the folder: the model (``config.json``, ``model.safetensors``, tokeniz
 :func:`train`; the first one alone writes, evaluates and speaks.
 """
 
-import json
 import os
 import time
 from collections.abc import Callable
@@ -31,7 +30,15 @@ from hyperlm.options import TrainingOptions
 from hyperlm.run_resume import check_same_data, stored_options
 from hyperlm.run_space import check_space, explained_failure
 from hyperlm.run_start import Model, build_model, layers_measured, load_run_data
-from hyperlm.runfolder import RECORD, RunFolder, filling, read_record, replacing, write_json
+from hyperlm.runfolder import (
+    RECORD,
+    RunFolder,
+    filling,
+    read_metrics,
+    read_record,
+    replacing,
+    write_json,
+)
 from hyperlm.taxonomy import Taxonomy
 from hyperlm.training import fit
 from hyperlm.training_text import fit_text
@@ -80,7 +87,7 @@ def train(
         if record["status"] == "finished":
             if chief:
                 folder.sweep()
-            return _metrics(folder.path)
+            return read_metrics(folder.path)
     if options is None:
         raise OptionError("train() needs options, unless resume=True reads those of the run.")
     if merge and not options.lora:
@@ -128,7 +135,7 @@ def train(
             raise explained from error
         raise
     _wait()
-    return _metrics(folder.path)
+    return read_metrics(folder.path)
 
 
 def _wait() -> None:
@@ -229,7 +236,3 @@ def _finish(
     drawn = bundle.taxonomy if isinstance(model, HierarchicalDecoder) else model
     draw_labels(drawn, folder.path / "labels.png", title=f"{data_name(bundle.source)}: labels")
     folder.release(record | {"seconds": round(seconds, 1), "merge": merge})
-
-
-def _metrics(folder: Path) -> dict[str, Any]:
-    return dict(json.loads((folder / "metrics.json").read_text(encoding="utf-8")))

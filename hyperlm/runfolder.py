@@ -18,7 +18,15 @@ from typing import Any
 from hyperlm.checkpoints import discard_torn, last_checkpoint
 from hyperlm.errors import ModelError, OutputError
 
-__all__ = ["RECORD", "RunFolder", "filling", "read_record", "replacing", "write_json"]
+__all__ = [
+    "RECORD",
+    "RunFolder",
+    "filling",
+    "read_metrics",
+    "read_record",
+    "replacing",
+    "write_json",
+]
 
 RECORD = "run.json"
 _PARTIAL = ".partial-"
@@ -181,6 +189,25 @@ class RunFolder:
     @property
     def has_checkpoint(self) -> bool:
         return last_checkpoint(self.path) is not None
+
+
+def read_metrics(folder: Path) -> dict[str, Any]:
+    """``metrics.json`` of a run folder: what was measured on each split, None for one it lacks.
+
+    Raises:
+        ModelError: it is missing or damaged.
+    """
+    path = folder / "metrics.json"
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(found, dict) or set(map(type, found.values())) - {dict, type(None)}:
+            raise ValueError("no splits in it")
+    except (OSError, ValueError, TypeError) as error:
+        raise ModelError(
+            f"{path}: missing or damaged ({error}). Copy the run again, or take this file out of "
+            "the folder; 'hyperlm evaluate' measures anew."
+        ) from error
+    return dict(found)
 
 
 def read_record(folder: Path) -> dict[str, Any]:

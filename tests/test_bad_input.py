@@ -208,7 +208,8 @@ def test_a_damaged_model_folder(run: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(run, tmp_path / "run")
     for content in ('{"val": 3', '{"val": 3}', "[]"):
         (folder / "metrics.json").write_text(content)
-        assert "metrics.json: damaged" in fails("info", folder)
+        assert "metrics.json: missing or damaged" in fails("info", folder)
+        assert "metrics.json: missing or damaged" in fails("train", "--resume", "--output", folder)
     weights = (folder / "model.safetensors").read_bytes()
     (folder / "model.safetensors").write_bytes(weights[: len(weights) // 2])
     assert "cannot be loaded" in fails("predict", folder, "--text", "x")

@@ -1,13 +1,12 @@
 """``hyperlm info``: what a run folder holds."""
 
-import json
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from hyperlm.cli.errors import Debug
-from hyperlm.errors import ModelError, OutputError
+from hyperlm.errors import OutputError
 
 __all__ = ["info"]
 
@@ -33,7 +32,7 @@ def _describe(run: str) -> dict[str, Any]:
     """Facts from the model itself, and from the record beside it where there is one."""
 
     from hyperlm.checkpoints import last_checkpoint, step_of
-    from hyperlm.runfolder import read_record
+    from hyperlm.runfolder import read_metrics, read_record
 
     try:
         record = read_record(Path(run))
@@ -48,22 +47,9 @@ def _describe(run: str) -> dict[str, Any]:
     if record:
         facts["data"] = {key: record["data"].get(key) for key in ("name", "kind", "rows")}
         facts |= {key: record.get(key) for key in ("options", "seconds", "hyperlm")}
-    results = Path(run) / "metrics.json"
-    facts["results"] = _results(results) if results.is_file() else None
+    measured = (Path(run) / "metrics.json").is_file()
+    facts["results"] = read_metrics(Path(run)) if measured else None
     return facts
-
-
-def _results(path: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(path.read_text("utf-8"))
-        if not isinstance(found, dict) or set(map(type, found.values())) - {dict, type(None)}:
-            raise ValueError("no splits in it")
-    except (OSError, ValueError, TypeError) as error:
-        raise ModelError(
-            f"{path}: damaged ({error}). Copy the run again, or take this file out of the folder; "
-            "'hyperlm evaluate' measures anew."
-        ) from error
-    return dict(found)
 
 
 def _model_facts(run: str) -> dict[str, Any]:
