@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
+from hyperlm import __version__
 from hyperlm.errors import ModelError, OptionError
 from hyperlm.options_checks import check_options, flag
 
@@ -192,13 +193,28 @@ class TrainingOptions:
         return asdict(self)
 
     @classmethod
-    def from_json(cls, data: dict[str, Any], *, path: str | Path = "run.json") -> "TrainingOptions":
+    def from_json(
+        cls,
+        data: dict[str, Any],
+        *,
+        path: str | Path = "run.json",
+        written_by: str | None = None,
+    ) -> "TrainingOptions":
+        """From what ``to_json`` gave.
+
+        Args:
+            path: where it stands, for messages.
+            written_by: the version of hyperlm that wrote it.
+        Raises:
+            ModelError: options that this version does not have.
+        """
         known = {field.name for field in fields(cls)}
         unknown = sorted(set(data) - known)
         if unknown:
             raise ModelError(
-                f"{path}: options {', '.join(unknown)} are unknown to this version of hyperlm. "
-                "Use the version that wrote the run."
+                f"{path}: options {', '.join(unknown)} are unknown to this version of hyperlm, "
+                f"{__version__}. Use the version that wrote the run"
+                f"{f', {written_by}' if written_by else ''}."
             )
         columns = data.get("label_columns")
         return cls(**{**data, "label_columns": tuple(columns) if columns else None})

@@ -22,7 +22,9 @@ def stored_options(
     Raises:
         OptionError: ``given`` are others.
     """
-    stored = TrainingOptions.from_json(record["options"], path=folder / RECORD)
+    stored = TrainingOptions.from_json(
+        record["options"], path=folder / RECORD, written_by=record["hyperlm"]
+    )
     if given is not None and given.layers == "auto":
         given = replace(given, layers=stored.layers)  # whatever the run took
     if given is not None and given.max_length is None:

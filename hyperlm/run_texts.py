@@ -172,7 +172,10 @@ def trained_on(run: str | Path) -> tuple[TrainingOptions | None, dict[str, Any]]
         record = read_record(Path(run))
     except OutputError:
         return None, {}
-    return TrainingOptions.from_json(record["options"], path=Path(run) / RECORD), record["data"]
+    options = TrainingOptions.from_json(
+        record["options"], path=Path(run) / RECORD, written_by=record["hyperlm"]
+    )
+    return options, record["data"]
 
 
 def is_file_of(data: str | Path, source: dict[str, Any], split: str) -> bool:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from hyperlm.errors import OptionError
+from hyperlm.errors import ModelError, OptionError
 from hyperlm.options import TrainingOptions
 
 
@@ -33,3 +33,11 @@ def test_refused(options, message):
 def test_kept_and_read_again():
     options = TrainingOptions(data="x.csv", label_columns=("a", "b"), seed=2**32 - 1, lora=4)
     assert TrainingOptions.from_json(options.to_json()) == options
+
+
+def test_options_of_another_version_name_it():
+    data = TrainingOptions(data="x").to_json() | {"later": 1}
+    with pytest.raises(ModelError, match=r"later are unknown.*wrote the run, 9\.1\."):
+        TrainingOptions.from_json(data, written_by="9.1")
+    with pytest.raises(ModelError, match=r"that wrote the run\.$"):
+        TrainingOptions.from_json(data)

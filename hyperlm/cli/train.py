@@ -336,4 +336,7 @@ def _given(ctx: typer.Context) -> dict[str, Any]:
 def _stored(folder: Path) -> TrainingOptions:
     from hyperlm.runfolder import RECORD, read_record
 
-    return TrainingOptions.from_json(read_record(folder)["options"], path=folder / RECORD)
+    record = read_record(folder)
+    return TrainingOptions.from_json(
+        record["options"], path=folder / RECORD, written_by=record["hyperlm"]
+    )
