@@ -109,7 +109,7 @@ class Classifier:
         Returns:
             The temperature; more than 1 where the model was too sure of itself.
         Raises:
-            OptionError: a model that answers in words, or no text with a label.
+            OptionError: a model that answers in words, or no text with a label that ends a path.
         """
         _check_labelled(texts, "calibrate")
         model = self.model

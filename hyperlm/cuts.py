@@ -41,6 +41,7 @@ class Cuts:
         N, L = len(taxonomy), taxonomy.num_levels
         self.taxonomy, self.num_nodes, self.num_levels = taxonomy, N, L
         self.terminals, self.depth = _tensor(taxonomy.terminals), _tensor(taxonomy.depth)
+        self._parent = _tensor(taxonomy.parent)
 
         cuts = tables.cut_nodes(taxonomy)
         self.members = [_tensor(cut.members) for cut in cuts]
@@ -253,22 +254,19 @@ class Cuts:
         Returns:
             L tensors ``(B, n_l)``, columns as in ``members[l]``.
         """
-        if came_from is None:
-            members = self.member_at[self.terminals].expand(len(full), -1, -1)  # (B, T, L)
-        else:
-            paths = self.walk(self.terminals.expand(len(full), -1), came_from)
-            # A node stays in the cuts until the path goes on: edges may skip levels.
-            deep = self.depth[paths.clamp_min(0)].masked_fill(paths < 0, self.num_levels + 1)
-            level = torch.arange(1, self.num_levels + 1, device=full.device)
-            at = torch.searchsorted(
-                deep, level.expand(*deep.shape[:2], -1).contiguous(), right=True
-            )
-            members = paths.gather(-1, at - 1)
-        zeros = full.new_zeros(len(full), self.num_nodes)
-        return [
-            zeros.scatter_add(1, members[..., level], full).index_select(1, cut)
-            for level, cut in enumerate(self.members)
-        ]
+        # From the deepest level up: a cut is read before its level joins what stands above it.
+        total = full.new_zeros(len(full), self.num_nodes).index_copy_(1, self.terminals, full)
+        sums = []
+        for level in range(self.num_levels - 1, -1, -1):
+            sums.append(total.index_select(1, self.members[level]))
+            if level:
+                here = self.taxonomy.level_slices[level]
+                if came_from is None:
+                    above = self._parent[here].expand(len(full), -1)
+                else:
+                    above = came_from[:, here]
+                total = total.scatter_add(1, above, total[:, here])
+        return sums[::-1]
 
     def _log_sums_below(self, full: Tensor) -> Tensor:
         """The same of logarithms, out of place, for gradients."""

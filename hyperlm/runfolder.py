@@ -162,8 +162,10 @@ class RunFolder:
         write_json(self.path / RECORD, record | done)
         self.sweep()
         for replaced in [record.get("replaces"), *(record.get("before") or [])]:
-            # A name beside this folder, whatever stands in the file.
-            if replaced and Path(replaced).name == replaced and ".old-" in replaced:
+            # Beside this folder and of its name, whatever stands in the file: the record of a
+            # folder that was copied names what belongs to the first one.
+            ours = isinstance(replaced, str) and replaced.startswith(f"{self.path.name}.old-")
+            if ours and Path(replaced).name == replaced:
                 shutil.rmtree(self.path.with_name(replaced), ignore_errors=True)
 
     def _is_ours(self) -> bool:

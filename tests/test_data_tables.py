@@ -184,8 +184,9 @@ def test_the_row_numbers_that_pandas_keeps_are_no_column(tmp_path):
 
 
 def test_no_number_is_null_in_json_lines(tmp_path):
-    write_rows(tmp_path / "t.jsonl", [{"v": float("nan"), "n": 1}])
-    assert (tmp_path / "t.jsonl").read_text() == '{"v": null, "n": 1}\n'
+    row = {"v": float("nan"), "w": np.float32("nan"), "n": 1, "l": np.array([1.5, 2.0])}
+    write_rows(tmp_path / "t.jsonl", [row])
+    assert (tmp_path / "t.jsonl").read_text() == '{"v": null, "w": null, "n": 1, "l": [1.5, 2.0]}\n'
 
 
 def test_parquet_keeps_types_over_batches(tmp_path):

@@ -184,3 +184,17 @@ def test_all_that_was_set_aside_goes_when_a_run_is_done(tmp_path: Path) -> None:
     last.release()
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
     assert read_record(last.path)["who"] == "last"
+
+
+def test_a_copied_folder_takes_nothing_of_the_first_with_it(tmp_path: Path) -> None:
+    for who in ("finished", "begun"):
+        run = RunFolder(tmp_path / "run")
+        run.claim(record(who), overwrite=who == "begun")
+        if who == "finished":
+            run.release()
+    (aside,) = tmp_path.glob("run.old-*")
+    shutil.copytree(tmp_path / "run", tmp_path / "other")
+    other = RunFolder(tmp_path / "other")
+    other.claim(record("other"), overwrite=True)
+    other.release()
+    assert read_record(aside)["who"] == "finished"

@@ -291,7 +291,7 @@ def _read(
         if not needs:
             _refuse_texts(asked, f"--figure {figure.value} shows none by itself")
     elif split is not None or limit is not None:
-        _refuse_texts("--split, --limit", f"{run} is no run, so that its labels alone are shown")
+        _refuse_texts(asked, f"{run} is no run, so that its labels alone are shown")
     most = 0 if not needs else 20_000 if limit is None else limit
     return read_source(run, data=data, split=split or "val", limit=most, say=say, columns=columns)
 

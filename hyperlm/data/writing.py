@@ -18,6 +18,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
+import numpy as np
+
 from hyperlm.data.table import CsvForm, Row, table_format
 from hyperlm.errors import OutputError
 
@@ -153,11 +155,15 @@ def _write_tsv(target: BinaryIO, rows: _Counted) -> None:
     _write_csv(target, rows, CsvForm("\t"))
 
 
+def _is_nan(value: Any) -> bool:
+    return isinstance(value, float | np.floating) and bool(value != value)
+
+
 def _write_jsonl(target: BinaryIO, rows: _Counted) -> None:
     for row in rows:
         ordered = row if rows.open else {k: row[k] for k in rows.fieldnames if k in row}
         # Tables of other kinds say so that there is no value.
-        ordered = {k: None if v != v and isinstance(v, float) else v for k, v in ordered.items()}
+        ordered = {k: None if _is_nan(v) else v for k, v in ordered.items()}
         try:
             target.write(_json(ordered).encode("utf-8") + b"\n")
         except ValueError as error:
@@ -173,7 +179,8 @@ def _write_parquet(target: BinaryIO, rows: _Counted) -> None:
 
     schemas: list[Any] = []
     stream = iter(rows)
-    with tempfile.TemporaryFile() as waiting:
+    # Beside the table, where there must be room anyway.
+    with tempfile.TemporaryFile(dir=rows.path.parent) as waiting:
         while batch := list(itertools.islice(stream, _BATCH)):
             columns = {name: [row.get(name) for row in batch] for name in rows.fieldnames}
             try:

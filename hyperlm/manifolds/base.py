@@ -202,13 +202,18 @@ class Geometry(Manifold):
     def _pull(self, x: Tensor, limit: float) -> Tensor:
         """Pull points in to the Riemannian distance ``limit`` from the origin."""
 
-    @exactly
     def geodesic(self, t: float | Tensor, x: Tensor, y: Tensor) -> Tensor:
         """Point at the fraction ``t`` of the way from ``x`` (0) to ``y`` (1).
 
         ``t`` is a number, or a tensor that broadcasts against ``(..., d)``: ``(n, 1)`` for one
         fraction per pair. More exact than ``expmap`` of a ``logmap`` that was rounded between.
         """
+        if isinstance(t, Tensor):
+            t = t.to(x.device, torch.promote_types(x.dtype, torch.float32))
+        return self._geodesic(x, y, t)
+
+    @exactly
+    def _geodesic(self, x: Tensor, y: Tensor, t: float | Tensor) -> Tensor:
         return self.expmap(x, t * self.logmap(x, y))
 
     def frechet_mean(

@@ -114,8 +114,10 @@ function otherParents(pairs, count) {
       throw new PageError(`${JSON.stringify(pair)} is no pair of a node and a parent.`);
     }
     const [child, parent] = pair;
-    parentsOf.set(child, [...(parentsOf.get(child) || []), parent]);
-    childrenOf.set(parent, [...(childrenOf.get(parent) || []), child]);
+    if (!parentsOf.has(child)) parentsOf.set(child, []);
+    if (!childrenOf.has(parent)) childrenOf.set(parent, []);
+    parentsOf.get(child).push(parent);
+    childrenOf.get(parent).push(child);
   }
   return { also, parentsOf, childrenOf };
 }

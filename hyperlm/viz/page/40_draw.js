@@ -136,16 +136,29 @@ class Painter {
     const { scene, visible } = this;
     const { tree } = visible;
     const { x, y, wx, wy } = scene.nodes;
-    context.lineWidth = 1;
-    context.setLineDash([4, 4]);
+    const byClass = [];
     for (const [child, parent] of tree.also) {
       if (visible.hidden[tree.depth[child]] || visible.hidden[tree.depth[parent]]) continue;
       if (Math.hypot(x[child] - x[parent], y[child] - y[parent]) < 2) continue;
-      context.strokeStyle = theme.edges[classOf(tree.top[parent])];
-      context.beginPath();
-      this.trace(context, wx[parent], wy[parent], wx[child], wy[child]);
-      context.stroke();
+      // As in paintEdges: the arc lies inside the triangle of its ends and the centre.
+      const across = [x[child], x[parent], scene.centreX];
+      const down = [y[child], y[parent], scene.centreY];
+      if (Math.min(...across) > scene.width || Math.max(...across) < 0) continue;
+      if (Math.min(...down) > scene.height || Math.max(...down) < 0) continue;
+      const c = classOf(tree.top[parent]);
+      if (byClass[c]) byClass[c].push(child, parent);
+      else byClass[c] = [child, parent];
     }
+    context.lineWidth = 1;
+    context.setLineDash([4, 4]);
+    byClass.forEach((ends, c) => {
+      context.strokeStyle = theme.edges[c];
+      context.beginPath();
+      for (let k = 0; k < ends.length; k += 2) {
+        this.trace(context, wx[ends[k + 1]], wy[ends[k + 1]], wx[ends[k]], wy[ends[k]]);
+      }
+      context.stroke();
+    });
     context.setLineDash([]);
   }
 

@@ -331,7 +331,7 @@ class App {
   print(paper) {
     const shown = this.theme.name;
     this.setTheme(paper ? "light" : this.onScreen || shown, false);
-    this.onScreen = paper ? shown : null;
+    this.onScreen = paper ? this.onScreen || shown : null;
     this.draw();
   }
 
