@@ -372,3 +372,12 @@ def test_smollm2_reads_and_adapts():
         optimizer.step()
         losses.append(out.loss.item())
     assert losses[2] < losses[0]
+
+
+def test_an_encoder_with_a_decoder_is_refused_in_words(tmp_path):
+    config = transformers.T5Config(
+        vocab_size=64, d_model=16, d_kv=8, d_ff=16, num_layers=1, num_heads=2
+    )
+    transformers.T5Model(config).save_pretrained(tmp_path)
+    with pytest.raises(OptionError, match="T5Model is an encoder with a decoder"):
+        load_backbone(str(tmp_path))

@@ -13,7 +13,6 @@ import transformers
 from hyperlm import Classifier, HierarchicalLM, HyperbolicHead
 from hyperlm.data import load_data
 from hyperlm.errors import ModelError, OptionError
-from hyperlm.heads import HierarchicalHead
 from hyperlm.lm.loading import load_model
 from hyperlm.manifolds import ManifoldParameter
 from hyperlm.optim import build_optimizer
@@ -379,18 +378,6 @@ def test_what_was_loaded_the_usual_way_is_saved_whole(tiny_backbone, tmp_path):
     assert getattr(HierarchicalLM.from_pretrained(tmp_path / "first"), "tokenizer", None) is None
 
 
-def test_labels_are_targets_and_unknown_arguments_are_refused(tiny_backbone):
-    model = made(tiny_backbone)
-    texts, ends = batch(model), torch.tensor(model.taxonomy.terminals[:3])
-    loss = model(**texts, targets=ends).loss
-    torch.testing.assert_close(model(**texts, labels=ends).loss, loss)
-    model(**texts, token_type_ids=texts["attention_mask"], num_items_in_batch=3)
-    with pytest.raises(OptionError, match="takes no target"):
-        model(**texts, target=ends)
-    with pytest.raises(OptionError, match="one thing"):
-        model(**texts, labels=ends, targets=ends)
-
-
 def test_tokens_that_were_added_are_saved(tiny_backbone, tmp_path):
     model = made(tiny_backbone)
     model.tokenizer.add_tokens(["[E1]", "[E2]"])
@@ -398,70 +385,6 @@ def test_tokens_that_were_added_are_saved(tiny_backbone, tmp_path):
     want = logits(model)
     Classifier(model).save_pretrained(tmp_path / "more")
     assert torch.equal(logits(load_model(tmp_path / "more")), want)
-
-
-def test_accumulated_gradients_are_those_of_one_batch(tiny_backbone, tmp_path):
-    """The Trainer divides by the batches it gathers, unless a model says that it does so itself."""
-    texts = [f"owl{n % 3} word{n % 5} carp{n % 2}" for n in range(8)]
-    leaves = tree().leaves
-    losses = []
-    for rows, gathered in ((8, 1), (2, 4)):
-        model = made(tiny_backbone)
-        ids = batch(model, texts)
-        data = [
-            {"input_ids": ids["input_ids"][n], "attention_mask": ids["attention_mask"][n],
-             "labels": int(leaves[n])}
-            for n in range(8)
-        ]  # fmt: skip
-        arguments = transformers.TrainingArguments(
-            str(tmp_path), per_device_train_batch_size=rows, gradient_accumulation_steps=gathered,
-            max_steps=1, learning_rate=0.0, report_to=[], save_strategy="no", use_cpu=True,
-            disable_tqdm=True, logging_strategy="no",
-        )  # fmt: skip
-        trainer = transformers.Trainer(model, arguments, train_dataset=data)
-        losses.append(trainer.train().training_loss)
-    assert losses[1] == pytest.approx(losses[0], rel=0.1)  # dropout differs
-
-
-class Mine(transformers.BertPreTrainedModel):
-    """A user's own model around a head, as the documentation says."""
-
-    def __init__(self, config):
-        super().__init__(config)
-        self.bert = transformers.BertModel(config)
-        self.head = HyperbolicHead(config.hidden_size, tree(), dim=8)
-        self.post_init()
-
-    def _init_weights(self, module):
-        if isinstance(module, HierarchicalHead):
-            module.reset_parameters()
-        else:
-            super()._init_weights(module)
-
-
-def test_a_head_in_a_model_of_transformers_starts_as_a_head_does(tiny_backbone, tmp_path):
-    want = HyperbolicHead(32, tree(), dim=8).state_dict()
-    model = Mine.from_pretrained(tiny_backbone)
-    config = transformers.AutoConfig.from_pretrained(tiny_backbone)
-    for head in (model.head, Mine(config).head):
-        for name, value in head.state_dict().items():
-            torch.testing.assert_close(value, want[name])
-    with torch.no_grad():
-        model.head.bias += 1
-    model.save_pretrained(tmp_path)
-    again = Mine.from_pretrained(tmp_path)
-    assert torch.equal(again.head.bias, model.head.bias)
-    build_optimizer(again, learning_rate=1e-3)
-    assert isinstance(again.head.points, ManifoldParameter)
-
-
-def test_an_encoder_with_a_decoder_is_refused_in_words(tmp_path):
-    config = transformers.T5Config(
-        vocab_size=64, d_model=16, d_kv=8, d_ff=16, num_layers=1, num_heads=2
-    )
-    transformers.T5Model(config).save_pretrained(tmp_path)
-    with pytest.raises(OptionError, match="T5Model is an encoder with a decoder"):
-        made(tmp_path)
 
 
 def test_a_tokenizer_without_padding_is_named(saved):
