@@ -165,7 +165,17 @@ def checkpoint_to_resume(folder: Path, arguments: TrainingArguments) -> Path:
 def prepare_backbone(
     model: BackboneModel, options: TrainingOptions, arguments: TrainingArguments
 ) -> None:
-    """Move a model to the device it trains on, and let it forget activations where asked to."""
+    """Move a model to the device it trains on, and let it forget activations where asked to.
+
+    Raises:
+        OptionError: activations are to be forgotten, and the architecture keeps them always.
+    """
+    if options.gradient_checkpointing and not model.backbone.supports_gradient_checkpointing:
+        raise OptionError(
+            f"--gradient-checkpointing: {type(model.backbone).__name__} of transformers cannot do "
+            "without its activations. Leave the option out; a smaller --batch-size with "
+            "--gradient-accumulation, or a smaller --max-length, saves memory too."
+        )
     model.to(arguments.device)  # type: ignore[arg-type]  # a wrapper hides the signature
     if options.gradient_checkpointing:
         # Renamed in transformers 5; the old name warns.

@@ -3,14 +3,16 @@
 That they train, save and load on every architecture is tested in test_backbones.
 """
 
+import re
+
 import pytest
 import torch
-import transformers
 from tiny_models import ARCHITECTURES, LAYERS, _config
 from torch import nn
 
 from hyperlm.errors import OptionError
 from hyperlm.lm import HierarchicalLM
+from hyperlm.lm.backbone import auto_class
 from hyperlm.lm.lora import inject_lora, lora_targets, merge_lora
 from hyperlm.taxonomy import Taxonomy
 
@@ -20,6 +22,7 @@ MAPS = {
     "roberta": {"query", "key", "value", "dense"},
     "modernbert": {"Wqkv", "Wo", "Wi"},
     "deberta-v2": {"query_proj", "key_proj", "value_proj", "dense"},
+    "t5": {"q", "k", "v", "o", "wi", "wo"},
     "gpt2": {"c_attn", "c_proj", "c_fc"},
     "llama": {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"},
     "qwen3": {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"},
@@ -30,7 +33,7 @@ MAPS = {
 def backbone(architecture):
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        return transformers.AutoModel.from_config(_config(architecture)).eval()
+        return auto_class(architecture).from_config(_config(architecture)).eval()
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
@@ -38,7 +41,7 @@ def test_every_linear_map_of_every_block_and_no_other(architecture):
     targets = lora_targets(backbone(architecture))
     assert {name.rsplit(".", 1)[-1] for name in targets} == MAPS[architecture]
     for index in range(LAYERS):
-        here = [name for name in targets if f".{index}." in name]
+        here = [name for name in targets if re.search(r"\d+", name)[0] == str(index)]
         assert len(here) * LAYERS == len(targets)
     assert not any("embed" in name or "pooler" in name for name in targets)
 

@@ -8,7 +8,7 @@ import torch
 import transformers
 from conftest import save_tokenizer, vocabulary
 
-ENCODERS = ("bert", "roberta", "modernbert", "deberta-v2")
+ENCODERS = ("bert", "roberta", "modernbert", "deberta-v2", "t5")
 DECODERS = ("gpt2", "llama", "qwen3", "mamba")
 ARCHITECTURES = ENCODERS + DECODERS
 LAYERS = 3
@@ -38,6 +38,12 @@ def _config(architecture: str) -> Any:
         "deberta-v2": lambda: transformers.DebertaV2Config(
             **common, relative_attention=True, position_buckets=8, pos_att_type=["p2c", "c2p"],
             norm_rel_ebd="layer_norm", share_att_key=True,
+        ),
+        # As on the hub: saved with its decoder.
+        "t5": lambda: transformers.T5Config(
+            vocab_size=common["vocab_size"], d_model=32, d_kv=16, d_ff=48, num_layers=LAYERS,
+            num_heads=2, initializer_factor=1.0, pad_token_id=0, eos_token_id=3,
+            decoder_start_token_id=0,
         ),
         "gpt2": lambda: transformers.GPT2Config(
             vocab_size=common["vocab_size"], n_embd=32, n_layer=LAYERS, n_head=2, n_inner=48,

@@ -12,7 +12,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from transformers import AutoModel, AutoTokenizer, PreTrainedConfig, PreTrainedModel
+from transformers import (
+    AutoModel,
+    AutoModelForTextEncoding,
+    AutoTokenizer,
+    PreTrainedConfig,
+    PreTrainedModel,
+)
 from transformers.models.auto.modeling_auto import (
     MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
     MODEL_FOR_MASKED_LM_MAPPING_NAMES,
@@ -25,6 +31,7 @@ from hyperlm.errors import ModelError, OptionError
 __all__ = [
     "SHORT_NAMES",
     "BackboneSource",
+    "auto_class",
     "load_backbone",
     "load_tokenizer",
     "longest_input",
@@ -123,11 +130,12 @@ def load_backbone(name: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
         ModelError: a damaged run.
     """
     source = resolve_backbone(name)
-    if is_hyperlm(source):
+    kind = _model_type(source)
+    if _is_hyperlm(kind):
         return _backbone_of_run(source)
     try:
         # SDPA is chosen where the architecture has it; remote code is never run.
-        model = AutoModel.from_pretrained(
+        model = auto_class(kind).from_pretrained(
             source.location,
             dtype="float32",
             # The look for an adapter beside the model has options of its own.
@@ -138,21 +146,39 @@ def load_backbone(name: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
         raise OptionError(_cannot_load(source, error)) from error
     if model.config.is_encoder_decoder:
         raise OptionError(
-            f"--backbone {name}: {type(model).__name__} is an encoder with a decoder. Give an "
-            "encoder, as BERT's kin, or a decoder alone."
+            f"--backbone {name}: {type(model).__name__} is an encoder with a decoder, and of those "
+            "only T5's kin can be taken apart. Give an encoder, as BERT's kin, or a decoder alone."
         )
     return model, load_tokenizer(name)
 
 
+# Encoders with a decoder whose encoder is a model of its own in transformers.
+_ENCODER_ALONE = {"mt5", "t5", "umt5"}
+
+
+def auto_class(model_type: str) -> type[AutoModel | AutoModelForTextEncoding]:
+    """What builds the bare model of a type: where there is a decoder too, its encoder alone."""
+    return AutoModelForTextEncoding if model_type in _ENCODER_ALONE else AutoModel
+
+
 def is_hyperlm(source: BackboneSource) -> bool:
     """Whether it is a model of this package; ``False`` for what cannot be read."""
+    return _is_hyperlm(_model_type(source))
+
+
+def _is_hyperlm(model_type: str) -> bool:
+    return model_type.split("-")[0] == "hyperlm"
+
+
+def _model_type(source: BackboneSource) -> str:
+    """As its ``config.json`` says, empty where nothing can be read: loading says what is wrong."""
     if source.name in SHORT_NAMES:
-        return False
+        return ""
     try:
         config, _ = PreTrainedConfig.get_config_dict(source.location, **source.options)
-    except (OSError, ValueError):  # loading it says what is wrong
-        return False
-    return str(config.get("model_type")).split("-")[0] == "hyperlm"
+    except (OSError, ValueError):
+        return ""
+    return str(config.get("model_type"))
 
 
 def _backbone_of_run(source: BackboneSource) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:

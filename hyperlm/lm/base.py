@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from torch import nn
-from transformers import AutoModel, AutoTokenizer, PreTrainedModel
+from transformers import AutoTokenizer, PreTrainedModel
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
 from hyperlm.errors import ModelError, OptionError
-from hyperlm.lm.backbone import num_layers, resolve_layers
+from hyperlm.lm.backbone import auto_class, num_layers, resolve_layers
 from hyperlm.lm.lora import inject_lora, merge_lora, train_adapters_alone
 from hyperlm.taxonomy import Taxonomy
 
@@ -49,9 +49,10 @@ class BackboneModel(PreTrainedModel):
     def __init__(self, config: Any, backbone: PreTrainedModel | None = None) -> None:
         super().__init__(config)
         self.taxonomy = config.tree()
-        self.backbone = (
-            AutoModel.from_config(config.backbone_config) if backbone is None else backbone
-        )
+        if backbone is None:
+            shape = config.backbone_config
+            backbone = auto_class(shape.model_type).from_config(shape)
+        self.backbone = backbone
 
     def post_init(self) -> None:
         super().post_init()
