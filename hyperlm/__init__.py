@@ -1,8 +1,9 @@
 """hyperlm: language models with a sense of hierarchy.
 
-Three ways in: the command ``hyperlm``, ``hyperlm.load(RUN)`` for a trained model, and
-``from hyperlm import HyperbolicHead`` for a model of your own. Names are imported when first used,
-so that ``import hyperlm`` is quick and a taxonomy can be read without torch.
+Three ways in: the command ``hyperlm``; ``hyperlm.train(...)`` and ``hyperlm.load(RUN)``, which do
+the same from Python; and ``from hyperlm import HyperbolicHead`` for a model of your own. Names are
+imported when first used, so that ``import hyperlm`` is quick and a taxonomy can be read without
+torch.
 """
 
 from importlib import import_module
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from hyperlm.lm import HierarchicalLM
     from hyperlm.lm.decoder import HierarchicalDecoder
     from hyperlm.optim import build_optimizer
+    from hyperlm.options import TrainingOptions
+    from hyperlm.run import train
     from hyperlm.taxonomy import Taxonomy
 
 __version__ = "0.1.0"
@@ -26,9 +29,11 @@ _HOME = {
     "HyperbolicHead": "hyperlm.heads",
     "LinearHead": "hyperlm.heads",
     "Taxonomy": "hyperlm.taxonomy",
+    "TrainingOptions": "hyperlm.options",
     "build_optimizer": "hyperlm.optim",
     "load": "hyperlm.classifier",
     "load_data": "hyperlm.data",
+    "train": "hyperlm.run",
 }
 
 _PARTS = (
@@ -50,10 +55,12 @@ __all__ = [
     "HyperbolicHead",
     "LinearHead",
     "Taxonomy",
+    "TrainingOptions",
     "__version__",
     "build_optimizer",
     "load",
     "load_data",
+    "train",
 ]
 
 

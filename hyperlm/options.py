@@ -1,7 +1,9 @@
 """The settings of a training run, in one place: the command fills them, a run folder keeps them."""
 
 import json
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields, replace
+from os import PathLike, fspath
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,8 @@ _FROM_NOTHING = (3e-3, 3e-2, 10.0)
 @dataclass(frozen=True)
 class TrainingOptions:
     """Everything that decides the result of ``hyperlm train``, with the defaults of the command.
+
+    Places may be given as ``Path``, and lists for what the command separates by commas.
 
     Attributes:
         data: named set, file or folder; see :func:`hyperlm.data.load_data`.
@@ -115,6 +119,8 @@ class TrainingOptions:
     report_to: str = "none"
 
     def __post_init__(self) -> None:
+        for name, value in _as_kept(self).items():
+            object.__setattr__(self, name, value)  # frozen from here on
         check_options(self)
 
     def start(self) -> str:
@@ -216,8 +222,7 @@ class TrainingOptions:
                 f"{__version__}. Use the version that wrote the run"
                 f"{f', {written_by}' if written_by else ''}."
             )
-        columns = data.get("label_columns")
-        return cls(**{**data, "label_columns": tuple(columns) if columns else None})
+        return cls(**data)
 
     @classmethod
     def read(cls, path: str | Path) -> "TrainingOptions":
@@ -232,6 +237,31 @@ class TrainingOptions:
                 f"{path}: no readable options of a training run ({error}). "
                 "Give the folder that 'hyperlm train --output' wrote."
             ) from error
+
+
+def _as_kept(options: TrainingOptions) -> dict[str, Any]:
+    """As a run folder can keep it: texts and tuples for what Python may give otherwise."""
+    kept: dict[str, Any] = {}
+    for name in ("data", "taxonomy", "descriptions", "backbone"):
+        value = getattr(options, name)
+        if isinstance(value, PathLike):
+            kept[name] = fspath(value)
+        elif not isinstance(value, str | None):
+            raise OptionError(
+                f"{flag(name)} is a {type(value).__name__}. Give the name of a file or folder; "
+                "write a table that is in memory first, as table.to_csv('mine.csv', index=False)."
+            )
+    for name in ("layers", "level_weights"):
+        value = getattr(options, name)
+        if not isinstance(value, str):
+            numbers = value if isinstance(value, Iterable) else [value]
+            kept[name] = ",".join(map(str, numbers))
+    columns = options.label_columns
+    if isinstance(columns, str):
+        kept["label_columns"] = tuple(name.strip() for name in columns.split(","))
+    elif columns is not None:
+        kept["label_columns"] = tuple(columns) or None
+    return kept
 
 
 def head_arguments(settings: Any, *further: str) -> dict[str, Any]:

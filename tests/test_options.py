@@ -1,5 +1,7 @@
 """Settings that contradict each other or are no numbers are refused before anything is loaded."""
 
+import json
+
 import pytest
 
 from hyperlm.errors import ModelError, OptionError
@@ -33,6 +35,28 @@ def test_refused(options, message):
 def test_kept_and_read_again():
     options = TrainingOptions(data="x.csv", label_columns=("a", "b"), seed=2**32 - 1, lora=4)
     assert TrainingOptions.from_json(options.to_json()) == options
+
+
+def test_python_may_give_paths_and_lists(tmp_path):
+    given = TrainingOptions(
+        data=tmp_path / "x.csv", backbone=tmp_path, label_columns=["a", "b"], layers=[4, 6],
+        taxonomy=tmp_path / "t.json", descriptions=tmp_path / "d.csv",
+    )  # fmt: skip
+    same = TrainingOptions(
+        data=str(tmp_path / "x.csv"), backbone=str(tmp_path), label_columns=("a", "b"),
+        layers="4,6", taxonomy=str(tmp_path / "t.json"), descriptions=str(tmp_path / "d.csv"),
+    )  # fmt: skip
+    assert given == same
+    assert TrainingOptions.from_json(json.loads(json.dumps(given.to_json()))) == given
+    assert TrainingOptions(label_columns="a, b").label_columns == ("a", "b")
+    assert TrainingOptions(layers=-1).layers == "-1"
+    words = TrainingOptions(answer="text", level_weights=[1, 0.5])
+    assert words.loss_weights() == [1.0, 0.5]
+
+
+def test_a_table_in_memory_is_refused_with_the_way_to_write_it():
+    with pytest.raises(OptionError, match=r"--data is a dict.*to_csv\('mine.csv'"):
+        TrainingOptions(data={"text": ["a"], "l1": ["b"]})
 
 
 def test_options_of_another_version_name_it():

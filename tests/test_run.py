@@ -38,6 +38,15 @@ def test_a_run_leaves_its_files_and_nothing_else(finished_run: Path) -> None:
     assert len({(finished_run / name).stat().st_mode for name in FILES}) == 1
 
 
+def test_the_package_trains_under_the_name_that_the_readme_gives(
+    finished_run: Path, run_settings: dict[str, Any], tmp_path: Path
+) -> None:
+    options = hyperlm.TrainingOptions(**run_settings | {"data": Path(run_settings["data"])})
+    metrics = hyperlm.train(options, tmp_path / "run", progress=False)
+    assert metrics == json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert_same_weights(tmp_path / "run", finished_run)
+
+
 def test_metrics_are_those_of_the_saved_model(finished_run: Path, demo_like: Path) -> None:
     model = hyperlm.load(finished_run)
     bundle = load_data(demo_like)
