@@ -1,0 +1,93 @@
+"""The Python of the documents runs as it stands, and does what the words beside it say."""
+
+import csv
+import re
+from pathlib import Path
+
+import pytest
+import torch
+
+import hyperlm
+from hyperlm.lm import backbone as backbones
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture
+def runs(demo_like, tiny_backbone, tmp_path, monkeypatch):
+    """Function that runs the Python blocks of a document, one after the other, beside a table."""
+    with (tmp_path / "my_table.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        for number, split in enumerate(("train", "val", "test")):
+            with (demo_like / f"{split}.csv").open(newline="", encoding="utf-8") as source:
+                writer.writerows(list(csv.reader(source))[min(number, 1) :])
+    monkeypatch.chdir(tmp_path)
+    # What stands for the small real model must not be kept as if it were that one.
+    monkeypatch.setenv("HYPERLM_CACHE", str(tmp_path / "cache"))
+    resolve = backbones.resolve_backbone
+    tiny = str(tiny_backbone)
+    monkeypatch.setattr(
+        backbones, "resolve_backbone", lambda name: resolve(tiny if name == "minilm" else name)
+    )
+
+    def run(document):
+        text = (ROOT / document).read_text(encoding="utf-8")
+        blocks = re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+        assert blocks
+        found = {"__name__": "document"}
+        for block in blocks:
+            exec(compile(block, document, "exec"), found)
+        return found
+
+    return run
+
+
+def test_the_readme(runs, tmp_path):
+    found = runs("README.md")
+    assert 0 <= found["metrics"]["test"]["path_accuracy"] <= 1
+    assert found["answer"].path in [whole.path for whole in found["answer"].top]
+    assert found["out"].logits.shape == (8, 5)
+    assert hyperlm.Taxonomy.read(tmp_path / "labels.json") == found["taxonomy"]
+
+
+def test_the_table_of_descriptions(runs, tmp_path):
+    tree = runs("docs/data.md")["tree"]
+    with (tmp_path / "labels.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert [tuple(row["label"].split(" > ")) for row in rows] == [
+        tree.path(node) for node in range(len(tree))
+    ]
+
+
+@pytest.mark.filterwarnings("ignore:.*pin_memory")  # a plain Trainer's, without a GPU
+def test_the_guide_for_python(runs, tmp_path):
+    found = runs("docs/python.md")
+    taxonomy = found["taxonomy"]
+    bundle = found["bundle"]
+    # The data is cut as the run cut it, so these are texts that the run has not learnt.
+    again = found["metrics"]["test"]["path_accuracy"]
+    assert found["model"].evaluate(bundle.test)["path_accuracy"] == again
+    # "the leaves are 2, 3, 4"
+    assert taxonomy.leaves.tolist() == [2, 3, 4] == found["leaves"]
+    # "the first stops at animal"
+    first, second = found["sure"].nodes.tolist()
+    assert (taxonomy.path(first), second) == (("animal",), 4)
+    assert found["best"].nodes.tolist() == [2, 4]
+    # "the last answer stops at plant"
+    assert taxonomy.path(found["answered"][-1]) == ("plant",)
+    assert found["report"]["mistake_severity"] == pytest.approx((2 + 1) / 2)
+    # "about 1.5: an edge", "the bird lies in the animal's cone"
+    tangents, bird = found["tangents"], found["bird"]
+    assert taxonomy.parent[bird] == 0
+    edge = found["polar"].dist(tangents[0], tangents[bird])
+    torch.testing.assert_close(edge, torch.tensor(1.5, dtype=edge.dtype), rtol=1e-6, atol=0)
+    inside, outside = found["inside"], found["polar_cone_energy"]
+    plant = taxonomy.index(("plant",))
+    assert outside(inside[0], inside[bird]) == 0
+    assert outside(inside[plant], inside[bird]) > 0
+    # Three steps of 0.1 have brought the point nearer.
+    ball, goal = found["ball"], found["goal"]
+    start = ball.dist(ball.expmap0(torch.tensor([[0.3, -0.2]])), goal)
+    assert 0.1 < start - ball.dist(found["point"], goal) < 0.31
+    for name in ("tree.svg", "norms.png", "labels.json", "saved/model.safetensors"):
+        assert (tmp_path / name).stat().st_size > 0
