@@ -3,22 +3,44 @@
 import json
 import time
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from huggingface_hub.utils import are_progress_bars_disabled, enable_progress_bars
 from tqdm.auto import tqdm
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.utils import logging
 
-__all__ = ["TrainingProgress", "quiet_libraries"]
+__all__ = ["TrainingProgress", "library_bars_hidden", "quiet_libraries"]
 
 
 def quiet_libraries() -> None:
     """Silence bars and advice of libraries, for a command that has output of its own."""
     logging.set_verbosity_error()
-    logging.disable_progress_bar()
+    _hide_bars()
     # Hyperlm's own warnings stay; those of libraries address their callers, which is us.
     warnings.filterwarnings("ignore", module=r"(torch|geoopt|transformers|accelerate|peft)\b.*")
+
+
+@contextmanager
+def library_bars_hidden() -> Iterator[None]:
+    """Within it, or below it as a decorator, bars of transformers do not break into ours."""
+    shown = logging.is_progress_bar_enabled()
+    _hide_bars()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
+
+
+def _hide_bars() -> None:
+    downloads = not are_progress_bars_disabled()
+    logging.disable_progress_bar()
+    if downloads:  # the library hides these as well, but a first download takes minutes
+        enable_progress_bars()
 
 
 class TrainingProgress(TrainerCallback):

@@ -12,7 +12,9 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from huggingface_hub.utils import are_progress_bars_disabled
 from run_records import FILES, assert_same_weights, log, results, weights
+from transformers.utils import logging as transformers_logging
 
 import hyperlm
 from hyperlm.card import model_card
@@ -39,10 +41,15 @@ def test_a_run_leaves_its_files_and_nothing_else(finished_run: Path) -> None:
 
 
 def test_the_package_trains_under_the_name_that_the_readme_gives(
-    finished_run: Path, run_settings: dict[str, Any], tmp_path: Path
+    finished_run: Path, run_settings: dict[str, Any], tmp_path: Path, capsys: Any
 ) -> None:
     options = hyperlm.TrainingOptions(**run_settings | {"data": Path(run_settings["data"])})
+    transformers_logging.enable_progress_bar()  # a command of another test has hidden them
     metrics = hyperlm.train(options, tmp_path / "run", progress=False)
+    # No bar where none was asked for, not even of the libraries; afterwards theirs are back.
+    assert capsys.readouterr().err == ""
+    assert transformers_logging.is_progress_bar_enabled()
+    assert not are_progress_bars_disabled()
     assert metrics == json.loads((tmp_path / "run" / "metrics.json").read_text())
     assert_same_weights(tmp_path / "run", finished_run)
 
