@@ -120,4 +120,19 @@ def test_light_and_dark_follow_the_system_until_chosen(browser, address):
     tab.evaluate("document.getElementById('theme').click()")
     assert tab.evaluate(shown) == "rgb(18, 20, 27)"
     assert tab.evaluate("document.getElementById('theme').getAttribute('aria-pressed')") == "true"
+    # The choice is part of the link, wherever it is opened.
+    tab.wait("location.hash.includes('c=dark')")
+    other = open_page(browser, address + tab.evaluate("location.hash"), dark=False)
+    assert other.evaluate(shown) == "rgb(18, 20, 27)"
+    other.close()
+    tab.close()
+
+
+def test_a_theme_that_nobody_chose_is_not_in_the_link(browser, address):
+    tab = open_page(browser, address, dark=True)
+    assert "c=" not in tab.evaluate("hyperlm.link()")
+    tab.call("f => { location.hash = f; }", "#v=1&c=__proto__")
+    tab.settle()
+    shown = "getComputedStyle(document.body).backgroundColor"
+    assert tab.evaluate(shown) == "rgb(18, 20, 27)"
     tab.close()

@@ -29,7 +29,10 @@ class Controls {
     press("home", () => app.reset());
     press("closer", () => app.zoom(1.4));
     press("farther", () => app.zoom(1 / 1.4));
-    press("theme", () => app.setTheme(app.theme.name === "dark" ? "light" : "dark"));
+    press("theme", () => {
+      app.setTheme(app.theme.name === "dark" ? "light" : "dark");
+      app.settled();
+    });
     press("open-help", () => app.help());
     press("save-svg", () => this.run(() => app.saveSvg()));
     press("save-png", () => this.run(() => app.savePng()));

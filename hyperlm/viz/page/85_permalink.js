@@ -23,6 +23,8 @@ function writeLink(app) {
   const hidden = [];
   for (let d = 1; d < visible.hidden.length; d++) if (visible.hidden[d]) hidden.push(d);
   if (hidden.length) parts.push(`h=${hidden.join(",")}`);
+  // Else the system says, of whoever opens the link.
+  if (app.themeChosen) parts.push(`c=${app.onScreen || app.theme.name}`);
   return `#${parts.join("&")}`;
 }
 
@@ -80,6 +82,8 @@ function readLink(app, fragment) {
     .split(",")
     .filter((v) => /^\d{1,4}$/.test(v))
     .map(Number);
+  const theme = given.get("c");
+  link.theme = theme === "dark" || theme === "light" ? theme : "";
   return link;
 }
 
@@ -98,4 +102,5 @@ function followLink(app, link) {
   for (let d = 1; d <= scene.tree.levels; d++) visible.setHidden(d, link.hidden.includes(d));
   state.node = link.text >= 0 ? -1 : link.node;
   state.text = link.text;
+  if (link.theme) app.setTheme(link.theme);
 }
