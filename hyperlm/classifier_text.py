@@ -33,7 +33,7 @@ class TextClassifier(Classifier):
     Args:
         model: trained, with a taxonomy.
         batch_size: texts and hypotheses a forward pass.
-        width: hypotheses kept for each text; more never make an answer worse, and cost time.
+        width: hypotheses kept for each text; more search further, and cost time.
         scoring: among which tokens names are scored; see :mod:`hyperlm.lm.hdlm.search`.
     """
 

@@ -41,12 +41,15 @@ def layers_measured(options: TrainingOptions, bundle: DataBundle) -> tuple[int, 
     """
     if options.layers != "auto":
         return None
-    return measured_layers(
+    found = measured_layers(
         options.backbone,
         bundle.taxonomy,
         pooling=options.pooling,
         text_levels=int(options.answer == "text" and bundle.has_replies),
     )
+    if options.answer == "joined" and found is not None and len(set(found)) < len(found):
+        return None  # a sweep is of levels that are read apart; joined ones cannot share a layer
+    return found
 
 
 def build_model(options: TrainingOptions, bundle: DataBundle, *, progress: bool = False) -> Model:

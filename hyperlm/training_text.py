@@ -168,10 +168,11 @@ def fit_text(
     if val is not None and model.config.text_levels:
         arguments.metric_for_best_model, arguments.greater_is_better = "eval_loss", False
     checkpoint = checkpoint_to_resume(folder, arguments) if resume else None
+    model.stack.check_staged()  # an epoch later the val texts would be answered so
     if options.packed and not model.stack.can_pack:
         raise OptionError(
-            f"--packed: {type(model.backbone).__name__} carries its state from one text of a row "
-            "into the next. Leave the option out."
+            f"--packed: {type(model.backbone).__name__} lets one text of a row see the ones before "
+            "it. Leave the option out."
         )
     prepare_backbone(model, options, arguments)
     train = bundle.split("train")

@@ -9,7 +9,17 @@ import transformers
 from hyperlm.lm.decoder import HierarchicalDecoder
 from hyperlm.taxonomy import Taxonomy
 
-ARCHITECTURES = ("gpt2", "llama", "qwen2", "qwen3", "mistral", "gpt-neox", "mamba")
+ARCHITECTURES = (
+    "gpt2",
+    "llama",
+    "qwen2",
+    "qwen3",
+    "mistral",
+    "gpt-neox",
+    "gpt-neo",
+    "mpt",
+    "mamba",
+)
 LAYERS = 4
 
 # Names that begin with one another, a path that may end at an inner node, branches of two depths.
@@ -73,6 +83,18 @@ def _config(architecture: str, vocabulary: int) -> Any:
         return transformers.MistralConfig(**grouped, sliding_window=5, tie_word_embeddings=False)
     if architecture == "gpt-neox":
         return transformers.GPTNeoXConfig(**block, tie_word_embeddings=False)
+    if architecture == "gpt-neo":  # a window that is in no cache
+        return transformers.GPTNeoConfig(
+            **common, hidden_size=32, num_layers=LAYERS, num_heads=2, intermediate_size=48,
+            max_position_embeddings=CONTEXT, window_size=5, tie_word_embeddings=True,
+            attention_types=[[["global", "local"], LAYERS // 2]],
+            resid_dropout=0.0, embed_dropout=0.0, attention_dropout=0.0,
+        )  # fmt: skip
+    if architecture == "mpt":  # counts places between tokens, holes too
+        return transformers.MptConfig(
+            **common, d_model=32, n_layers=LAYERS, n_heads=2, expansion_ratio=2,
+            max_seq_len=CONTEXT, tie_word_embeddings=True,
+        )  # fmt: skip
     assert architecture == "mamba"
     return transformers.MambaConfig(
         **common, hidden_size=32, num_hidden_layers=LAYERS, state_size=4, time_step_rank=2,

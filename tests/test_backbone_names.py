@@ -10,6 +10,7 @@ import pytest
 import torch
 import transformers
 from conftest import save_tokenizer, vocabulary
+from tiny_models import _config
 
 from hyperlm import HierarchicalLM
 from hyperlm.errors import ModelError, OptionError
@@ -183,9 +184,14 @@ def test_an_encoder_with_a_decoder_is_refused_in_words(tmp_path):
         load_backbone(str(tmp_path))
 
 
-def test_of_t5_the_encoder_alone_is_read_and_saved(backbone_of, tmp_path):
-    whole = transformers.AutoModel.from_pretrained(backbone_of("t5"))
-    alone, tokenizer = load_backbone(backbone_of("t5"))
+@pytest.mark.parametrize("kind", ["t5", "mt5", "umt5"])
+def test_of_t5_and_its_kin_the_encoder_alone_is_read_and_saved(kind, tmp_path):
+    sizes = {k: v for k, v in _config("t5").to_diff_dict().items() if k != "model_type"}
+    config = transformers.AutoConfig.for_model(kind, **sizes)
+    whole = transformers.AutoModel.from_config(config)
+    whole.save_pretrained(tmp_path / "whole")
+    save_tokenizer(tmp_path / "whole")
+    alone, tokenizer = load_backbone(str(tmp_path / "whole"))
     assert any("decoder" in name for name, _ in whole.named_parameters())
     assert not any("decoder" in name for name, _ in alone.named_parameters())
     batch = tokenizer(["owl0 word1", "carp1 word2 word3"], padding=True, return_tensors="pt")
@@ -194,9 +200,9 @@ def test_of_t5_the_encoder_alone_is_read_and_saved(backbone_of, tmp_path):
         expected = whole.eval().encoder(**batch).last_hidden_state
         assert torch.equal(alone.eval()(**batch).last_hidden_state, expected)
 
-    model = HierarchicalLM.from_backbone(backbone_of("t5"), tree(), head={"dim": 4}).eval()
-    model.save_pretrained(tmp_path)
-    again, _ = load_backbone(str(tmp_path))
+    model = HierarchicalLM.from_backbone(str(tmp_path / "whole"), tree(), head={"dim": 4}).eval()
+    model.save_pretrained(tmp_path / "saved")
+    again, _ = load_backbone(str(tmp_path / "saved"))
     with torch.inference_mode():
         assert torch.equal(again.eval()(**batch).last_hidden_state, expected)
 

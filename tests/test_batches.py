@@ -224,6 +224,16 @@ def test_features_of_other_weights_or_taps_are_not_mixed_up(tiny_backbone, cache
     with torch.no_grad():
         next(model.backbone.parameters()).mul_(1.5)
     assert not torch.equal(pooled_features(model, ids), first)
+    # The same numbers in another order, and the same in another arithmetic.
+    words = model.backbone.get_input_embeddings().weight
+    with torch.no_grad():
+        before = pooled_features(model, ids)
+        words[[5, 9]] = words[[9, 5]].clone()
+    assert not torch.equal(pooled_features(model, ids), before)
+    half = model.backbone.bfloat16()
+    of_half = pooled_features(model, ids)
+    half.float()  # its weights are those of before to the bit
+    assert not torch.equal(pooled_features(model, ids), of_half)
     other = HierarchicalLM.from_backbone(str(tiny_backbone), tree(), layers="2")
     assert pooled_features(other, ids).shape == (1, 1, 32)
     pooled = HierarchicalLM.from_backbone(str(tiny_backbone), tree(), layers="2", pooling="last")

@@ -7,7 +7,7 @@ import logging
 import numpy as np
 import pytest
 import transformers
-from hdlm_models import PATHS, save_causal, tree
+from hdlm_models import PATHS, save_causal, tokenizer, tree
 from safetensors.torch import load_file
 from typer.testing import CliRunner
 
@@ -208,8 +208,23 @@ def test_weights_for_another_number_of_levels(folder, backbone, tmp_path):
 
 def test_packing_a_recurrent_backbone_is_refused(folder, tmp_path):
     mamba = save_causal("mamba", tmp_path / "mamba")
-    with pytest.raises(OptionError, match="--packed: MambaModel carries its state"):
+    with pytest.raises(OptionError, match="--packed: MambaModel lets one text of a row see"):
         train(options(folder, mamba, packed=True), tmp_path / "run", progress=False)
+    assert not (tmp_path / "run").exists()
+
+
+def test_what_cannot_be_decoded_is_refused_before_it_is_trained(folder, tmp_path, monkeypatch):
+    config = transformers.BambaConfig(
+        vocab_size=300, hidden_size=32, num_hidden_layers=2, num_attention_heads=2,
+        num_key_value_heads=1, intermediate_size=32, attn_layer_indices=[1], mamba_n_heads=4,
+        mamba_d_head=16, mamba_d_state=4, mamba_n_groups=1, pad_token_id=0, eos_token_id=0,
+        tie_word_embeddings=True,
+    )  # fmt: skip
+    transformers.AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path / "bamba")
+    tokenizer().save_pretrained(tmp_path / "bamba")
+    monkeypatch.setattr("hyperlm.training_text.run_trainer", lambda *_: pytest.fail("it trained"))
+    with pytest.raises(ModelError, match="mixes recurrent and attention layers"):
+        train(options(folder, tmp_path / "bamba", layers="1,1,2"), tmp_path / "run", progress=False)
     assert not (tmp_path / "run").exists()
 
 

@@ -112,6 +112,7 @@ def test_merging_adapters_changes_no_answer(folders, tmp_path):
     before = model.answer(TEXTS, width=3).best
     model.merge_lora().save_pretrained(tmp_path)
     assert not any("lora_" in name for name, _ in model.named_parameters())
+    assert all(parameter.requires_grad for parameter in model.parameters())
     after = loaded(tmp_path).answer(TEXTS, width=3).best
     for old, new in zip(before, after, strict=True):
         assert [a.nodes for a in old] == [a.nodes for a in new]

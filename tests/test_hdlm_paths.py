@@ -103,6 +103,25 @@ def test_without_a_trie_words_are_still_matched_with_labels(qwen):
             assert qwen.taxonomy.name(node) == answer.words[at]
 
 
+def test_what_goes_on_beyond_the_longest_name_is_no_label(qwen, monkeypatch):
+    """Said to its end: a model that would have gone on has not named what it began with."""
+    form = qwen.format
+    longest = max(form.children(-1), key=lambda node: len(form.names[node]))
+    speech = [*form.names[longest], form.names[longest][0], *[form.label_end] * 9]
+    said = iter(speech)
+
+    def scores(level, states, tokens=None):
+        ids = torch.arange(len(qwen.tokenizer)) if tokens is None else tokens
+        return 50.0 * (ids == next(said)).float().expand(len(states), -1)
+
+    monkeypatch.setattr(qwen, "level_logits", scores)
+    ((answer,),) = qwen.answer(["oil"], constrained=False, scoring="free").best
+    assert answer.nodes[0] == NO_LABEL
+    said = iter([*form.names[longest], *[form.label_end] * 9])
+    ((answer,),) = qwen.answer(["oil"], constrained=False, scoring="free").best
+    assert answer.nodes[0] == longest
+
+
 # --- the trie ------------------------------------------------------------------------------------
 
 

@@ -281,6 +281,10 @@ def test_wrong_widths_and_scorings_are_refused(llama):
         llama.answer(TEXTS, width=0)
     with pytest.raises(OptionError, match="1 when sampling"):
         llama.answer(TEXTS, width=2, sampling=Sampling())
+    with pytest.raises(OptionError, match=r"layers=\[3\]\) names 1 layers, .* 3 levels"):
+        llama.answer(TEXTS, layers=[3])
+    with pytest.raises(OptionError, match="layers must not decrease"):
+        llama.answer(TEXTS, layers=[4, 2, 3])
     with pytest.raises(OptionError, match="scoring 'odd' is unknown"):
         llama.answer(TEXTS, scoring="odd")
 

@@ -2,11 +2,12 @@
 
 import pytest
 import torch
+import transformers
 from hdlm_models import ARCHITECTURES, CONTEXT, PATHS, TEXTS, made, save_causal
 from hdlm_oracle import next_scores
 
 from hyperlm.errors import OptionError
-from hyperlm.lm.hdlm import SequenceCollator
+from hyperlm.lm.hdlm import LayerStack, SequenceCollator
 
 EXACT = {"rtol": 1e-3, "atol": 1e-5}
 
@@ -84,6 +85,18 @@ def test_a_recurrent_model_refuses_packed_rows(folders):
         model(**batch(model, packed=True))
 
 
+def test_attention_that_sees_the_text_before_refuses_packed_rows():
+    """OPT takes positions, and masks without them."""
+    config = transformers.OPTConfig(
+        vocab_size=20, hidden_size=32, ffn_dim=48, num_hidden_layers=2, num_attention_heads=2,
+        max_position_embeddings=CONTEXT, word_embed_proj_dim=32, init_std=0.25,
+    )  # fmt: skip
+    stack = LayerStack(transformers.AutoModel.from_config(config).train())
+    assert stack.takes_positions
+    assert not stack.can_pack
+    assert stack.backbone.training
+
+
 def test_checkpointing_changes_no_gradient(model):
     model.train()
     _, one = gradients(model, batch(model))
@@ -140,6 +153,14 @@ def test_a_level_without_tokens_costs_nothing(folders):
     assert out.level_losses[1:].tolist() == [0, 0]
     assert out.loss == out.level_losses[0]
     assert all(torch.isfinite(g).all() for g in grads.values())
+
+
+def test_a_level_without_tokens_does_not_move_its_weight(folders):
+    model = made(folders["llama"], weights="learned")
+    leaf = model.taxonomy.index(("sport",))
+    _, grads = gradients(model, SequenceCollator(0)(model.format.examples(["a"], [[leaf]])))
+    assert grads["log_variance"][0] != 0
+    assert grads["log_variance"][1:].tolist() == [0, 0]
 
 
 def test_half_precision_trains(folders):

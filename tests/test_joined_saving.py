@@ -10,6 +10,7 @@ from joined_models import HEADS, awake, encoded, made, named
 
 from hyperlm.errors import ModelError, OptionError
 from hyperlm.lm import HierarchicalLM
+from hyperlm.lm.backbone import resolve_layers
 from hyperlm.lm.joined import Conditioning, check_layers
 from hyperlm.lm.loading import load_model
 from hyperlm.options import TrainingOptions
@@ -111,6 +112,17 @@ def test_the_layers_it_recommends_are_accepted(available):
             check_layers([1] * levels, available)
         example = re.search(r"--layers ([\d,]+)\.", str(refused.value))[1]
         check_layers([int(layer) for layer in example.split(",")], available)
+
+
+@pytest.mark.parametrize("available", [1, 2, 3, 6, 12, 30])
+def test_auto_gives_each_joined_level_a_layer_of_its_own(available):
+    for levels in range(2, available + 1):
+        found = resolve_layers("auto", num_levels=levels, available=available, rising=True)
+        check_layers(found, available)
+        assert found[-1] == available
+        apart = resolve_layers("auto", num_levels=levels, available=available)
+        if len(set(apart)) == levels:
+            assert found == apart
 
 
 def test_models_that_cannot_be_joined(backbone_of):

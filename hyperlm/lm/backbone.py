@@ -144,7 +144,8 @@ def load_backbone(name: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
         )
     except (OSError, ValueError, ImportError) as error:
         raise OptionError(_cannot_load(source, error)) from error
-    if model.config.is_encoder_decoder:
+    # UMT5's encoder keeps the word of the whole.
+    if model.config.is_encoder_decoder and kind not in _ENCODER_ALONE:
         raise OptionError(
             f"--backbone {name}: {type(model).__name__} is an encoder with a decoder, and of those "
             "only T5's kin can be taken apart. Give an encoder, as BERT's kin, or a decoder alone."
@@ -294,7 +295,7 @@ def pooling_for(config: PreTrainedConfig) -> str:
 
 
 def resolve_layers(
-    layers: str | Sequence[int] | None, *, num_levels: int, available: int
+    layers: str | Sequence[int] | None, *, num_levels: int, available: int, rising: bool = False
 ) -> tuple[int, ...]:
     """One backbone layer per level of the taxonomy, coarse to fine.
 
@@ -304,14 +305,17 @@ def resolve_layers(
             layers than levels are spread, the last one serving the finest levels.
         num_levels: L.
         available: blocks of the backbone, K.
+        rising: let ``auto`` give every level a layer of its own, where there are enough.
     Returns:
         L layer numbers. ``auto`` spreads the upper third of the network: coarse classes are
         settled earlier than fine ones, and the lower layers hold little of either.
     """
     if layers is None or layers == "auto":
-        first = -(-2 * available // 3)
         if num_levels == 1:
             return (available,)
+        first = -(-2 * available // 3)
+        if rising:
+            first = max(1, min(first, available - num_levels + 1))
         step = (available - first) / (num_levels - 1)
         return tuple(round(first + step * level) for level in range(num_levels))
     given = _parse_layers(layers)

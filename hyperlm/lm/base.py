@@ -100,6 +100,9 @@ class BackboneModel(PreTrainedModel):
             raise ModelError("merge_lora(): this model has no LoRA adapters to merge.")
         merge_lora(self.backbone)
         self.config.lora = None
+        # What adapters had frozen trains again, as after a load.
+        self.requires_grad_(True)
+        self._mark_parameters()
         return self
 
     def save_pretrained(self, save_directory: str | Path, **kwargs: Any) -> None:  # type: ignore[override]
@@ -132,18 +135,20 @@ def backbone_settings(
     layers: str | Sequence[int],
     num_levels: int,
     lora: dict[str, Any] | None,
+    rising: bool = False,
 ) -> dict[str, Any]:
     """What a model's configuration keeps of the backbone it is built on.
 
     Args:
-        layers: see :func:`~hyperlm.lm.backbone.resolve_layers`.
+        layers, rising: see :func:`~hyperlm.lm.backbone.resolve_layers`.
         lora: keyword arguments of the adapters, ``None`` for none.
     """
     available = num_layers(backbone.config)
+    resolved = resolve_layers(layers, num_levels=num_levels, available=available, rising=rising)
     return {
         # A copy: building the outer model resets the attention choice of its own.
         "backbone_config": copy.deepcopy(backbone.config),
         "backbone_name": name,
-        "layers": list(resolve_layers(layers, num_levels=num_levels, available=available)),
+        "layers": list(resolved),
         "lora": dict(lora) if lora else None,
     }

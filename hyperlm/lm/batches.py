@@ -4,6 +4,7 @@ Leaves dictionaries of ``input_ids (B, T)``, ``attention_mask (B, T)`` (or ``fea
 (B, taps, D)`` for a frozen backbone) and ``targets``.
 """
 
+import hashlib
 import itertools
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -240,10 +241,8 @@ def pooled_features(
     # States of joined levels depend on all that the head predicts with.
     seen = model.backbone if model.conditioning is None else model
     tensors = itertools.chain(seen.named_parameters(), seen.named_buffers())
-    weights = ((name, p.detach().cpu().double()) for name, p in tensors)
-    sums = [(name, float(p.sum()), float(p.square().sum())) for name, p in weights]
     key = cache_key(
-        weights=sums,
+        weights=[(name, str(p.dtype), list(p.shape), _digest(p)) for name, p in tensors],
         shape=_shape(model),
         ids=[list(row) for row in ids],
         taps=list(model.taps),
@@ -253,10 +252,16 @@ def pooled_features(
     return cached("features", key, compute)["features"]
 
 
+def _digest(tensor: Tensor) -> str:
+    """SHA-256 of what a tensor holds, bit for bit."""
+    held = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
+    return hashlib.sha256(held.numpy().data).hexdigest()
+
+
 def _shape(model: HierarchicalLM) -> dict[str, Any]:
     """What a backbone computes besides its weights: equal ones may have other heads or functions.
 
-    Not where it was read from, in which arithmetic it is kept, or which kernel attends.
+    Not where it was read from, what its weights say, or which kernel attends.
     """
     told = json.loads(model.backbone.config.to_json_string(use_diff=False))
     names = ("_name_or_path", "transformers_version", "dtype", "torch_dtype", "architectures")

@@ -249,7 +249,7 @@ class HierarchicalDecoder(BackboneModel):
         if levels is None:
             each = [self.level_logits(n, states[k]) for n, k in enumerate(self.layers, start=1)]
             return HierarchicalDecoderOutput(logits=torch.stack(each))
-        losses = []
+        losses, present = [], []
         for number, layer in enumerate(self.layers, start=1):
             here = levels[:, 1:] == number
             hidden = states[layer][:, :-1][here]  # (tokens of the level, D)
@@ -257,15 +257,18 @@ class HierarchicalDecoder(BackboneModel):
             total = F.cross_entropy(scores, input_ids[:, 1:][here], reduction="sum")
             # A batch may hold no token of a level; the sum is then a 0 that keeps the graph.
             losses.append(total / max(1, int(here.sum())))
+            present.append(here.any())
         level_losses = torch.stack(losses)
         return HierarchicalDecoderOutput(
-            loss=self._weighted(level_losses), level_losses=level_losses.detach()
+            loss=self._weighted(level_losses, torch.stack(present)),
+            level_losses=level_losses.detach(),
         )
 
-    def _weighted(self, losses: Tensor) -> Tensor:
+    def _weighted(self, losses: Tensor, present: Tensor) -> Tensor:
+        """The sum of the levels' losses; those not ``present`` in the batch, 0, teach nothing."""
         if self.log_variance is not None:
             s = self.log_variance.float()
-            return (torch.exp(-s) * losses + s / 2).sum()
+            return ((torch.exp(-s) * losses + s / 2) * present).sum()
         return (losses.new_tensor(self.config.weights) * losses).sum()
 
     @torch.inference_mode()
@@ -296,7 +299,8 @@ class HierarchicalDecoder(BackboneModel):
             raise OptionError("answer() takes a list of texts; for a single one give [text].")
         if not texts:
             return Answers([], [], Cost(self.stack.depth))
-        session = Session(self.stack, self.format.prompts(texts), layers=layers or self.layers)
+        asked = self.layers if layers is None else self._checked(layers)
+        session = Session(self.stack, self.format.prompts(texts), layers=asked)
         return self.answer_prompts(
             session,
             width=width,
@@ -305,6 +309,14 @@ class HierarchicalDecoder(BackboneModel):
             sampling=sampling,
             watch=watch,
         )
+
+    def _checked(self, layers: Sequence[int]) -> Sequence[int]:
+        if len(layers) != len(self.layers):
+            raise OptionError(
+                f"answer(layers={list(layers)}) names {len(layers)} layers, and the model has "
+                f"{len(self.layers)} levels. Give one layer per level."
+            )
+        return resolve_layers(layers, num_levels=len(layers), available=self.stack.depth)
 
     @torch.inference_mode()
     def answer_prompts(

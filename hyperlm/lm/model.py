@@ -122,7 +122,12 @@ class HierarchicalLM(BackboneModel):
         backbone, tokenizer = load_backbone(name)
         config = HierarchicalLMConfig(
             **backbone_settings(
-                name, backbone, layers=layers, num_levels=taxonomy.num_levels, lora=lora
+                name,
+                backbone,
+                layers=layers,
+                num_levels=taxonomy.num_levels,
+                lora=lora,
+                rising=joined,
             ),
             taxonomy=taxonomy.to_dict(),
             pooling=pooling_for(backbone.config) if pooling == "auto" else pooling,

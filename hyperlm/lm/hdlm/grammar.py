@@ -98,7 +98,8 @@ class Grammar:
         if self.constrained:
             return LabelState(self._trie(node))
         longest = max(len(form.names[child]) for child in form.children(node))
-        return FreeState(longest + 1, form.label_end, node, False, labels=self._labels(node))
+        # One token more than any name: what goes on beyond the longest is none.
+        return FreeState(longest + 2, form.label_end, node, False, labels=self._labels(node))
 
     def _trie(self, node: int) -> dict[int, Any]:
         if node not in self._tries:

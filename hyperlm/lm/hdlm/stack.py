@@ -34,7 +34,8 @@ class StageCache(DynamicCache):
     tokens, so that rows can be moved against each other.
 
     Attributes:
-        windowed: whether any attention layer looks back only so far.
+        windowed: whether places between tokens count, in a window that reaches back only so far or
+            in a bias by distance; a hole among the tokens would then change the answer.
     """
 
     def __init__(self, config: Any) -> None:
@@ -93,15 +94,86 @@ class LayerStack:
         self.takes_positions = "position_ids" in accepted
         self._cache_name = "past_key_values" if "past_key_values" in accepted else "cache_params"
         self._tuples: bool | None = None
+        self._counts: bool | None = None
+        self._packs: bool | None = None
 
     def new_cache(self) -> StageCache:
         """An empty cache for all blocks."""
-        return StageCache(self.backbone.config)
+        cache = StageCache(self.backbone.config)
+        cache.windowed = cache.windowed or (not cache.recurrent and self._counts_places())
+        return cache
+
+    def check_staged(self) -> None:
+        """Refuse what cannot be decoded in stages.
+
+        Raises:
+            ModelError: the architecture mixes recurrent and attention layers.
+        """
+        if StageCache(self.backbone.config).hybrid:
+            raise ModelError(
+                f"{type(self.backbone).__name__} mixes recurrent and attention layers, which "
+                "staged decoding cannot keep in step. Use a plain transformer or a plain "
+                "state-space model."
+            )
 
     @property
     def can_pack(self) -> bool:
-        """Whether several texts can share a row: attention can be kept apart, a state cannot."""
-        return self.takes_positions and not self.new_cache().recurrent
+        """Whether several texts can share a row: attention can be kept apart, a state cannot.
+
+        Some architectures take positions and attend across them all the same, so it is tried once.
+        """
+        if not self.takes_positions or StageCache(self.backbone.config).recurrent:
+            return False
+        if self._packs is None:
+            places = [0, 1, 2, 0, 1, 2]
+            first, other = ([[token, 1, 2, 3, 2, 1]] for token in (1, 4))
+            states = [self._last_state(ids, positions=places) for ids in (first, other)]
+            self._packs = self._alike(*states)
+        return self._packs
+
+    def _counts_places(self) -> bool:
+        """Whether empty places between tokens change what is computed; tried once."""
+        if self._counts is None:
+            # Windows are wider than anything that could be tried here.
+            local = "local" in (getattr(self.backbone.config, "attention_layers", None) or ())
+            tokens = [1, 2, 3, 2]
+            holes = [*tokens[:2], *[0] * 8, *tokens[2:]]
+            seen = [1, 1, *[0] * 8, 1, 1]
+            places = [0, 1, *[1] * 8, 2, 3]
+            whole = self._last_state([tokens], mask=[1] * 4, positions=[0, 1, 2, 3])
+            apart = self._last_state([holes], mask=seen, positions=places)
+            self._counts = local or not self._alike(whole, apart)
+        return self._counts
+
+    @torch.no_grad()
+    def _last_state(
+        self, ids: list[list[int]], *, positions: list[int], mask: list[int] | None = None
+    ) -> Tensor:
+        """The top state of the last of some tokens ``(1, T)``, without dropout."""
+        device, kept = self.backbone.device, dict[int, Tensor]()
+        inputs: dict[str, Any] = {"input_ids": torch.tensor(ids, device=device), "use_cache": False}
+        if mask is not None:
+            inputs["attention_mask"] = torch.tensor([mask], device=device)
+        if self.takes_positions:
+            inputs["position_ids"] = torch.tensor([positions], device=device)
+        with self._at_rest(), self._only(0, self.depth, None, (self.depth,), kept):
+            self.backbone(**inputs)
+        return kept[self.depth][0, -1].float()
+
+    def _alike(self, a: Tensor, b: Tensor) -> bool:
+        """Whether two states ``(D,)`` differ by no more than arithmetic."""
+        precision = torch.finfo(self.backbone.dtype).eps ** 0.5
+        return bool((a - b).norm() <= precision * a.norm())
+
+    @contextlib.contextmanager
+    def _at_rest(self) -> Iterator[None]:
+        """Without dropout, so that the random numbers of a training run stay as they are."""
+        training = self.backbone.training
+        self.backbone.eval()
+        try:
+            yield
+        finally:
+            self.backbone.train(training)
 
     def run(
         self,
@@ -173,17 +245,14 @@ class LayerStack:
             hook = self.layers[0].register_forward_hook(
                 lambda _, __, output: seen.append(isinstance(output, tuple))
             )
-            training = self.backbone.training
+            token = torch.zeros(1, 1, dtype=torch.long, device=self.backbone.device)
             try:
-                # Without dropout the random numbers of a training run stay as they are.
-                self.backbone.eval()
-                token = torch.zeros(1, 1, dtype=torch.long, device=self.backbone.device)
-                self.backbone(
-                    input_ids=token, attention_mask=torch.ones_like(token), use_cache=False
-                )
+                with self._at_rest():
+                    self.backbone(
+                        input_ids=token, attention_mask=torch.ones_like(token), use_cache=False
+                    )
             finally:
                 hook.remove()
-                self.backbone.train(training)
             self._tuples = seen[0]
         return self._tuples
 
@@ -199,7 +268,15 @@ def _find_layers(backbone: PreTrainedModel, depth: int) -> tuple[str, nn.ModuleL
             f"{type(backbone).__name__}: no list of {depth} blocks found in it, so its layers "
             "cannot be run one by one. Use another causal decoder of transformers."
         )
-    return min(found, key=lambda item: item[0].count("."))
+    least = min(name.count(".") for name, _ in found)
+    found = [item for item in found if item[0].count(".") == least]
+    if len(found) > 1:
+        raise ModelError(
+            f"{type(backbone).__name__}: its blocks are spread over {len(found)} lists "
+            f"({', '.join(name for name, _ in found)}), so its layers cannot be run one by one. "
+            "Use another architecture, or --answer points."
+        )
+    return found[0]
 
 
 @contextlib.contextmanager

@@ -20,7 +20,6 @@ import torch
 from torch import Tensor
 from transformers.cache_utils import CacheLayerMixin, LinearAttentionCacheLayerMixin
 
-from hyperlm.errors import ModelError
 from hyperlm.lm.hdlm.stack import LayerStack
 
 __all__ = ["Session"]
@@ -48,13 +47,8 @@ class Session:
     ) -> None:
         self.stack, self.layers, self.deepest, self.reach = stack, layers, max(layers), 0
         self.device = stack.backbone.device
+        stack.check_staged()
         self.cache = stack.new_cache()
-        if self.cache.hybrid:
-            raise ModelError(
-                f"{type(stack.backbone).__name__} mixes recurrent and attention layers, which "
-                "staged decoding cannot keep in step. Use a plain transformer or a plain "
-                "state-space model."
-            )
         width = max(map(len, prompts))
         self.ids = torch.tensor(
             [[0] * (width - len(row)) + list(row) for row in prompts], device=self.device
@@ -155,7 +149,7 @@ class Session:
 
     def _extend(self, ids: Tensor, real: Tensor) -> None:
         if self.cache.windowed:
-            self._close_holes()  # a window counts places, and holes would take some
+            self._close_holes()  # places count, and holes would take some
         self.ids = torch.cat([self.ids, ids], dim=1)
         self.mask = torch.cat([self.mask, real], dim=1)
         width = ids.shape[1]
