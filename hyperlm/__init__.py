@@ -40,12 +40,14 @@ _PARTS = (
     "calibration",
     "data",
     "decoding",
+    "embedding",
     "errors",
     "heads",
     "lm",
     "manifolds",
     "metrics",
     "optim",
+    "viz",
 )
 
 __all__ = [
@@ -73,4 +75,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted(__all__)
+    return sorted({*__all__, *_PARTS})

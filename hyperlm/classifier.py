@@ -7,9 +7,11 @@
     answer.path, answer.probabilities
 """
 
+import sys
 import time
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -26,6 +28,7 @@ from hyperlm.lm import HierarchicalLM
 from hyperlm.lm.batches import Collator, tokenise
 from hyperlm.lm.loading import answers_in_words, load_decoder, load_model
 from hyperlm.metrics import evaluate_predictions, tree_distances
+from hyperlm.run_texts import texts_of_run
 
 __all__ = ["Alternative", "Classifier", "Prediction", "load"]
 
@@ -77,16 +80,42 @@ class Classifier:
     Args:
         model: a trained model.
         batch_size: texts a forward pass.
+        run: where it was loaded from, for :meth:`texts`.
     """
 
     warm_up = 64  # texts answered, at most a batch, before the clock of evaluate() starts
 
-    def __init__(self, model: HierarchicalLM, *, batch_size: int = 64) -> None:
+    def __init__(
+        self, model: HierarchicalLM, *, batch_size: int = 64, run: str | Path | None = None
+    ) -> None:
         self.model = model.eval()
+        self.run = run
         self.taxonomy = model.taxonomy
         self.batch_size = batch_size
         self.level_names = tuple(
             model.config.level_names or [f"L{i + 1}" for i in range(self.taxonomy.num_levels)]
+        )
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} on {self.model.config.backbone_name}, {self.taxonomy!r}>"
+
+    def texts(self, split: str = "test") -> LabelledTexts:
+        """The labelled texts of a split, divided as the run divided its data.
+
+        What has changed since is told on standard error.
+
+        Args:
+            split: ``train``, ``val`` or ``test``.
+        Raises:
+            OptionError: the model is not from a run folder. DataError: its data is not here.
+        """
+        if self.run is None:
+            raise OptionError(
+                "texts(): this model was not loaded from a run. Read a table with "
+                "hyperlm.data.read_labelled(path, taxonomy=model.taxonomy)."
+            )
+        return texts_of_run(
+            self.run, self.taxonomy, data=None, split=split, note=partial(print, file=sys.stderr)
         )
 
     @property
@@ -314,6 +343,7 @@ def load(run: str | Path, *, device: str | None = None, batch_size: int = 64) ->
     Args:
         run: folder written by ``hyperlm train`` or ``save_pretrained``, or a hub id.
         device: where to put it; a GPU if there is one, by default.
+        batch_size: texts a forward pass.
     Raises:
         ModelError: the folder is not a hyperlm model, or is damaged.
     """
@@ -323,15 +353,16 @@ def load(run: str | Path, *, device: str | None = None, batch_size: int = 64) ->
 
         decoder = load_decoder(run)
         decoder.to(where)  # type: ignore[arg-type]  # the library's wrapper hides the signature
-        return TextClassifier(decoder, batch_size=batch_size)
+        return TextClassifier(decoder, batch_size=batch_size, run=run)
     model = load_model(run)
     model.to(where)  # type: ignore[arg-type]
-    return Classifier(model, batch_size=batch_size)
+    return Classifier(model, batch_size=batch_size, run=run)
 
 
 def _check_labelled(texts: object, name: str) -> None:
     if not isinstance(texts, LabelledTexts):
         raise OptionError(
-            f"{name}() takes labelled texts, not {type(texts).__name__}: read a table with "
+            f"{name}() takes labelled texts, not {type(texts).__name__}: model.texts('test') or a "
+            "split of load_data(), as bundle.test; or read a table with "
             "hyperlm.data.read_labelled(path, taxonomy=model.taxonomy)."
         )

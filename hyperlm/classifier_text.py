@@ -10,6 +10,7 @@ A model may say a reply after the labels. Labels are then predicted and measured
 import math
 import time
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -46,12 +47,13 @@ class TextClassifier(Classifier):
         batch_size: int = 64,
         width: int = _WIDTH,
         scoring: str = "constrained",
+        run: str | Path | None = None,
     ) -> None:
         if model.taxonomy is None:
             raise ModelError(
                 "This decoder knows no labels, only free text. Use 'hyperlm generate', or answer()."
             )
-        super().__init__(model, batch_size=batch_size)  # type: ignore[arg-type]
+        super().__init__(model, batch_size=batch_size, run=run)  # type: ignore[arg-type]
         self.decoder, self.width, self.scoring = model, width, scoring
 
     @property

@@ -158,7 +158,10 @@ def node_array(values: Any, what: str) -> IntArray:
     """Integers of any shape; refuses floats, such as logits."""
     array = np.asarray(values)
     if array.size and array.dtype.kind not in "iu":
-        raise DataError(f"{what} holds {array.dtype}; pass integer node numbers.")
+        raise DataError(
+            f"{what} holds {array.dtype}; pass integer node numbers: taxonomy.index(path) is that "
+            "of a label."
+        )
     return array.astype(np.int64)
 
 

@@ -1,11 +1,12 @@
 """The settings of a training run, in one place: the command fills them, a run folder keeps them."""
 
 import json
+import os
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields, replace
 from os import PathLike, fspath
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from hyperlm import __version__
 from hyperlm.errors import ModelError, OptionError
@@ -21,6 +22,7 @@ _OF_POINT_HEADS = (
 # By what a head starts from: learning rates of the head and of its points, and the temperature.
 # What a start knows, fast rates undo (docs/decisions/0015 and 0018).
 _PACES = {"texts": (1e-4, 3e-3, 20.0), "names": (3e-4, 1e-2, 20.0)}
+_KINDS = {bool: "True or False", int: "a whole number", float: "a number", str: "a text"}
 _FROM_NOTHING = (3e-3, 3e-2, 10.0)
 
 
@@ -31,12 +33,15 @@ class TrainingOptions:
     Places may be given as ``Path``, and lists for what the command separates by commas.
 
     Attributes:
-        data: named set, file or folder; see :func:`hyperlm.data.load_data`.
+        data: named set, file or folder; see :func:`hyperlm.data.load_data`, also for
+            ``text_column``, ``label_columns`` (else every other column is a level),
+            ``path_separator``, ``taxonomy`` and ``val_fraction``.
         descriptions: table that says what labels mean, read with their names where the head starts.
         reply_column: texts to say after the labels, with ``--answer text``.
         reply_tokens: most tokens of a reply that is generated; those learnt are never cut.
         backbone: ``minilm``, ``smollm2``, a folder or a hub id.
         layers: ``auto`` or layer numbers, coarse to fine.
+        pooling: of token states: ``mean``, ``last``, or ``auto`` by the architecture.
         max_length: tokens of a text that are read; ``None`` for 256, or what the backbone can.
         answer: ``points`` scores all labels at once; ``text`` lets a causal decoder say the labels
             of a path one after the other, each at the layer of its level; ``joined`` is ``points``
@@ -46,9 +51,24 @@ class TrainingOptions:
             numbers with commas between.
         packed: put several short texts into one row, with ``--answer text``.
         head: ``points`` or ``linear``.
+        geometry: of the points: ``poincare``, ``lorentz`` or ``euclidean``.
+        dim: dimensions of the head's space.
+        curvature, learn_curvature: c of the space, of curvature -c; whether it is trained.
+        coordinates: points are trained as ``tangent`` vectors or in ``native`` coordinates.
+        loss: softmax per ``level``, per parent along the ``path``, or over ``leaf`` nodes.
+        cone_weight, cone_pairs: of the loss that keeps children in their parents' cones; pairs of
+            the ``closure`` or of ``edges``.
+        text_cone_weight: of the loss that keeps texts in their labels' cones.
+        dropout: of what the head reads, while it trains.
         backbone_dropout: of the backbone while it trains, wherever it drops; ``None`` for what it
             comes with.
+        epochs, batch_size: passes over the texts, and texts of a step; ``accumulate`` such steps
+            are taken together.
         learning_rate: of the backbone (or its adapters).
+        weight_decay: of weight matrices.
+        warmup: share of the steps in which rates rise; they fall to 0 over the others.
+        max_grad_norm: longer gradients are shortened to this.
+        gradient_checkpointing: compute activations of the backbone twice, to save memory.
         head_learning_rate: of the projections, biases and temperatures; ``None`` for 3e-4 from
             names, 1e-4 from texts, which has less to go, and else 3e-3.
         point_learning_rate: of the node points, in Riemannian length a step; ``None`` for 1e-2
@@ -67,6 +87,8 @@ class TrainingOptions:
         patience: epochs without a better path accuracy on val before training stops; 0 for never.
         precision: arithmetic of the backbone; ``auto`` takes bf16 where the hardware has it. The
             head always computes in float32.
+        seed: of everything drawn, and of the cuts of a single table.
+        report_to: who is told of the training beside ``train_log.jsonl``, as ``tensorboard``.
     """
 
     data: str = "demo"
@@ -245,23 +267,47 @@ def _as_kept(options: TrainingOptions) -> dict[str, Any]:
     for name in ("data", "taxonomy", "descriptions", "backbone"):
         value = getattr(options, name)
         if isinstance(value, PathLike):
-            kept[name] = fspath(value)
-        elif not isinstance(value, str | None):
+            place = fspath(value)
+            # A word alone would be the short name of something.
+            kept[name] = place if os.sep in place else f".{os.sep}{place}"
+        elif not isinstance(value, str) and (value is not None or name in ("data", "backbone")):
             raise OptionError(
                 f"{flag(name)} is a {type(value).__name__}. Give the name of a file or folder; "
-                "write a table that is in memory first, as table.to_csv('mine.csv', index=False)."
+                "write what is in memory first, as table.to_csv('mine.csv', index=False) or "
+                "taxonomy.write('labels.json')."
             )
     for name in ("layers", "level_weights"):
         value = getattr(options, name)
-        if not isinstance(value, str):
+        if value is None:
+            kept[name] = "auto" if name == "layers" else "equal"
+        elif not isinstance(value, str):
             numbers = value if isinstance(value, Iterable) else [value]
             kept[name] = ",".join(map(str, numbers))
     columns = options.label_columns
     if isinstance(columns, str):
         kept["label_columns"] = tuple(name.strip() for name in columns.split(","))
-    elif columns is not None:
+    elif isinstance(columns, Iterable):
         kept["label_columns"] = tuple(columns) or None
+    elif columns is not None:
+        raise OptionError(f"--label-columns is a {type(columns).__name__}. Give names of columns.")
+    for field in fields(options):
+        value = kept.get(field.name, getattr(options, field.name))
+        allowed = get_args(field.type) or (field.type,)
+        kind = next((kind for kind in _KINDS if kind in allowed), None)
+        if kind is not None and not (value is None and type(None) in allowed):
+            kept[field.name] = _of_kind(field.name, value, kind)
     return kept
+
+
+def _of_kind(name: str, value: Any, kind: type) -> Any:
+    """Python's own number for one of NumPy's; anything else that is not of the kind is refused."""
+    if hasattr(value, "item") and not getattr(value, "shape", ()):
+        value = value.item()
+    whole = isinstance(value, int) and not isinstance(value, bool)
+    fits = isinstance(value, kind) and (kind is bool or not isinstance(value, bool))
+    if not fits and not (kind is float and whole):
+        raise OptionError(f"{flag(name)} is {value!r}. Give {_KINDS[kind]}.")
+    return value
 
 
 def head_arguments(settings: Any, *further: str) -> dict[str, Any]:

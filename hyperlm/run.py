@@ -9,6 +9,7 @@ Leaves in the folder: the model (``config.json``, ``model.safetensors``, tokeniz
 
 import os
 import time
+import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -22,12 +23,12 @@ from hyperlm.checkpoints import cut_log, last_checkpoint, step_of
 from hyperlm.classifier import Classifier
 from hyperlm.classifier_text import TextClassifier
 from hyperlm.data import DataBundle, check_trainable
-from hyperlm.errors import OptionError
+from hyperlm.errors import HyperlmWarning, OptionError
 from hyperlm.heads import HyperbolicHead
 from hyperlm.lm import HierarchicalLM
 from hyperlm.lm.decoder import HierarchicalDecoder
 from hyperlm.options import TrainingOptions
-from hyperlm.progress import library_bars_hidden
+from hyperlm.progress import library_bars
 from hyperlm.run_resume import check_same_data, stored_options
 from hyperlm.run_space import check_space, explained_failure
 from hyperlm.run_start import Model, build_model, layers_measured, load_run_data
@@ -49,7 +50,6 @@ __all__ = ["draw_labels", "train"]
 LOG = "train_log.jsonl"
 
 
-@library_bars_hidden()
 def train(
     options: TrainingOptions | None,
     output: str | Path,
@@ -71,7 +71,8 @@ def train(
             none yet. A finished run is left as it is.
         merge: fold LoRA adapters into the weights before saving.
         progress: draw progress bars on standard error.
-        on_start: called in the first process with the model and the data before training.
+        on_start: called in the first process with the model and the data before training. By
+            default what looks like a mistake in the labels is warned of.
     Returns:
         The document of ``metrics.json``: ``{"val": ..., "test": ...}``, ``None`` where the data
         has no such split.
@@ -79,6 +80,33 @@ def train(
         OutputError: the folder cannot be used, or the disk is full. OptionError, DataError: see
             the parts. Options or data other than those of the run to resume are such errors.
     """
+    with library_bars(downloads=progress):
+        return _train(
+            options,
+            output,
+            overwrite=overwrite,
+            resume=resume,
+            merge=merge,
+            progress=progress,
+            on_start=_warn if on_start is None else on_start,
+        )
+
+
+def _warn(_: Model, bundle: DataBundle) -> None:
+    for words in bundle.source["warnings"]:
+        warnings.warn(words, HyperlmWarning, stacklevel=4)
+
+
+def _train(
+    options: TrainingOptions | None,
+    output: str | Path,
+    *,
+    overwrite: bool,
+    resume: bool,
+    merge: bool,
+    progress: bool,
+    on_start: Callable[[Model, DataBundle], None],
+) -> dict[str, Any]:
     folder, record = RunFolder(output), None
     options = None if options is None else options.resolved()
     chief = int(os.environ.get("RANK", "0")) == 0
@@ -117,7 +145,7 @@ def train(
     # Asked of resumed runs alone: a checkpoint may belong to the run that is being replaced.
     resume_from = resume and folder.has_checkpoint
     try:
-        if chief and on_start is not None:
+        if chief:
             on_start(model, bundle)
         if isinstance(model, HierarchicalDecoder):
             fit_text(model, bundle, options, folder.path, resume=resume_from, progress=progress)

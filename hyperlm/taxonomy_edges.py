@@ -28,7 +28,10 @@ def read_csv(text: str, delimiter: str, *, name: str) -> Taxonomy:
 
 
 def _csv_pairs(text: str, delimiter: str) -> Pairs:
-    rows = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    # As people write lists: "bird, animal" names the animal.
+    rows = csv.reader(
+        io.StringIO(text, newline=""), delimiter=delimiter, strict=True, skipinitialspace=True
+    )
     pairs: Pairs = []
     columns: tuple[int, int] | None = None
     width = 0
@@ -64,7 +67,8 @@ def csv_text(taxonomy: Taxonomy, delimiter: str) -> str:
     """What ``read_csv`` reads; top nodes first, below the root."""
     names, root = _edge_names(taxonomy)
     # before Python 3.13 the writer leaves a lone carriage return unquoted
-    quote_all = any("\r" in label for label in names)
+    # and a space behind a comma belongs to a name only inside quotes
+    quote_all = any("\r" in label or label[:1] == " " for label in names)
     out = io.StringIO(newline="")
     writer = csv.writer(
         out,

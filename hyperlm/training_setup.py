@@ -174,7 +174,7 @@ def prepare_backbone(
         raise OptionError(
             f"--gradient-checkpointing: {type(model.backbone).__name__} of transformers cannot do "
             "without its activations. Leave the option out; a smaller --batch-size with "
-            "--gradient-accumulation, or a smaller --max-length, saves memory too."
+            "--accumulate, or a smaller --max-length, saves memory too."
         )
     model.to(arguments.device)  # type: ignore[arg-type]  # a wrapper hides the signature
     if options.gradient_checkpointing:

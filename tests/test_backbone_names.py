@@ -216,6 +216,6 @@ def test_checkpointing_that_an_architecture_lacks_is_refused(demo_like, tmp_path
     transformers.MPNetModel(config).save_pretrained(tmp_path / "mpnet")
     given = {"data": str(demo_like), "backbone": str(tmp_path / "mpnet"), "epochs": 1, "dim": 4}
     asked = TrainingOptions(**given, gradient_checkpointing=True)
-    with pytest.raises(OptionError, match=r"--gradient-checkpointing: MPNetModel.*--batch-size"):
+    with pytest.raises(OptionError, match=r"--gradient-checkpointing: MPNetModel.*--accumulate"):
         train(asked, tmp_path / "run", progress=False)
     train(TrainingOptions(**given), tmp_path / "run", progress=False)

@@ -112,4 +112,4 @@ def test_classes_of_one_text_all_stay_in_train(tmp_path):
     bundle = load_data(train(tmp_path, "text,l1\na,b\nc,d\n"))
     assert len(bundle.train) == 2
     assert bundle.val is None
-    assert any("no val or test split could be cut" in w for w in bundle.source["warnings"])
+    assert any("no val split could be cut: too few classes" in w for w in bundle.source["warnings"])

@@ -63,11 +63,10 @@ def test_the_table_of_descriptions(runs, tmp_path):
 def test_the_guide_for_python(runs, tmp_path):
     found = runs("docs/python.md")
     taxonomy = found["taxonomy"]
-    bundle = found["bundle"]
-    # The data is cut as the run cut it, so these are texts that the run has not learnt.
     again = found["metrics"]["test"]["path_accuracy"]
-    assert found["model"].evaluate(bundle.test)["path_accuracy"] == again
-    # "the leaves are 2, 3, 4"
+    assert found["model"].evaluate(found["test"])["path_accuracy"] == again
+    # "the leaves are 2, 3, 4"; "its probabilities"
+    torch.testing.assert_close(found["best"].log_prob.exp(), torch.tensor([0.5, 0.8]))
     assert taxonomy.leaves.tolist() == [2, 3, 4] == found["leaves"]
     # "the first stops at animal"
     first, second = found["sure"].nodes.tolist()
@@ -89,5 +88,11 @@ def test_the_guide_for_python(runs, tmp_path):
     ball, goal = found["ball"], found["goal"]
     start = ball.dist(ball.expmap0(torch.tensor([[0.3, -0.2]])), goal)
     assert 0.1 < start - ball.dist(found["point"], goal) < 0.31
-    for name in ("tree.svg", "norms.png", "labels.json", "saved/model.safetensors"):
+    for name in (
+        "tree.svg",
+        "confusion.png",
+        "labels.html",
+        "labels.json",
+        "saved/model.safetensors",
+    ):
         assert (tmp_path / name).stat().st_size > 0

@@ -51,7 +51,7 @@ MAY_IMPORT = {
     "typer": {"cli"},
     "rich": {"cli", "run"},
     "umap": {"viz"},
-    "huggingface_hub": {"data", "lm"},
+    "huggingface_hub": {"data", "lm", "progress"},
     "datasets": {"data"},
     "pyarrow": {"data"},
 }

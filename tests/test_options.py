@@ -1,7 +1,10 @@
 """Settings that contradict each other or are no numbers are refused before anything is loaded."""
 
+import dataclasses
+import inspect
 import json
 
+import numpy as np
 import pytest
 
 from hyperlm.errors import ModelError, OptionError
@@ -52,6 +55,40 @@ def test_python_may_give_paths_and_lists(tmp_path):
     assert TrainingOptions(layers=-1).layers == "-1"
     words = TrainingOptions(answer="text", level_weights=[1, 0.5])
     assert words.loss_weights() == [1.0, 0.5]
+
+
+def test_numbers_of_numpy_are_kept_as_python_has_them():
+    given = TrainingOptions(dim=np.int64(8), learning_rate=np.float32(0.5), seed=np.int32(1))
+    assert type(given.dim) is type(given.seed) is int
+    assert type(given.learning_rate) is float
+    assert TrainingOptions.from_json(json.loads(json.dumps(given.to_json()))) == given
+    assert TrainingOptions(layers=None).layers == "auto"
+    assert TrainingOptions(curvature=2).curvature == 2
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"dim": "8"}, "--dim is '8'. Give a whole number"),
+        ({"dim": 8.0}, "--dim is 8.0. Give a whole number"),
+        ({"freeze": "yes"}, "--freeze is 'yes'. Give True or False"),
+        ({"lora": True}, "--lora is True. Give a whole number"),
+        ({"learning_rate": "1e-4"}, "--learning-rate is '1e-4'. Give a number"),
+        ({"geometry": None}, "--geometry is None. Give a text"),
+        ({"data": None}, "--data is a NoneType"),
+        ({"label_columns": 3}, "--label-columns is a int"),
+        ({"taxonomy": ["a"]}, r"--taxonomy is a list.*taxonomy.write\('labels.json'\)"),
+    ],
+)
+def test_values_of_another_kind_are_refused_at_once(options, message):
+    with pytest.raises(OptionError, match=message):
+        TrainingOptions(**options)
+
+
+def test_every_option_is_explained():
+    told = inspect.getdoc(TrainingOptions).partition("Attributes:")[2]
+    missing = [f.name for f in dataclasses.fields(TrainingOptions) if f.name not in told]
+    assert missing == []
 
 
 def test_a_table_in_memory_is_refused_with_the_way_to_write_it():

@@ -12,15 +12,20 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from huggingface_hub.utils import are_progress_bars_disabled
+from huggingface_hub.utils import (
+    are_progress_bars_disabled,
+    disable_progress_bars,
+    enable_progress_bars,
+)
 from run_records import FILES, assert_same_weights, log, results, weights
 from transformers.utils import logging as transformers_logging
 
 import hyperlm
 from hyperlm.card import model_card
 from hyperlm.data import load_data
-from hyperlm.errors import OptionError
+from hyperlm.errors import HyperlmWarning, OptionError
 from hyperlm.options import TrainingOptions
+from hyperlm.progress import library_bars
 from hyperlm.run import train
 from hyperlm.runfolder import read_record
 
@@ -52,6 +57,33 @@ def test_the_package_trains_under_the_name_that_the_readme_gives(
     assert not are_progress_bars_disabled()
     assert metrics == json.loads((tmp_path / "run" / "metrics.json").read_text())
     assert_same_weights(tmp_path / "run", finished_run)
+
+
+def test_bars_are_afterwards_as_the_user_had_them() -> None:
+    transformers_logging.enable_progress_bar()
+    disable_progress_bars()
+    with library_bars(downloads=True):
+        assert not transformers_logging.is_progress_bar_enabled()
+        assert are_progress_bars_disabled()
+    assert transformers_logging.is_progress_bar_enabled()
+    assert are_progress_bars_disabled()
+    enable_progress_bars()
+    for downloads in (True, False):
+        with library_bars(downloads=downloads):
+            assert are_progress_bars_disabled() is not downloads
+    assert not are_progress_bars_disabled()
+
+
+def test_what_looks_like_a_mistake_in_the_labels_is_warned_of(
+    run_settings: dict[str, Any], tmp_path: Path
+) -> None:
+    table = tmp_path / "t.csv"
+    rows = [f"owl{n % 3} word{n},animal,NA" for n in range(6)]
+    rows += [f"oak{n % 3} word{n},plant,tree" for n in range(6)]
+    table.write_text("\n".join(["text,l1,l2", *rows]) + "\n")
+    settings = run_settings | {"data": table, "epochs": 0, "freeze": True, "learning_rate": 1e-4}
+    with pytest.warns(HyperlmWarning, match="NA"):
+        hyperlm.train(hyperlm.TrainingOptions(**settings), tmp_path / "run", progress=False)
 
 
 def test_metrics_are_those_of_the_saved_model(finished_run: Path, demo_like: Path) -> None:

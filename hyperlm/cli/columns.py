@@ -1,8 +1,11 @@
 """Options that name the columns of a table."""
 
+import csv
 from typing import Annotated, Any
 
 import typer
+
+from hyperlm.errors import OptionError
 
 __all__ = ["LabelColumns", "PathSeparator", "Split", "TextColumn", "column_arguments", "listed"]
 
@@ -19,10 +22,14 @@ PathSeparator = Annotated[
 
 
 def listed(columns: str | None) -> tuple[str, ...] | None:
-    """Names with commas between them; None for an option that was not given."""
+    """Names with commas between them, those with a comma in quotes; None where not given."""
     if columns is None:
         return None
-    return tuple(name.strip() for name in columns.split(",") if name.strip())
+    names = next(csv.reader([columns], skipinitialspace=True), [])
+    found = tuple(name.strip() for name in names if name.strip())
+    if not found:
+        raise OptionError("--label-columns is empty. Name columns, or leave the option out.")
+    return found
 
 
 def column_arguments(

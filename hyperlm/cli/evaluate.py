@@ -1,7 +1,7 @@
 """``hyperlm evaluate``: a trained model and labelled texts in, all metrics out."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -60,10 +60,8 @@ def evaluate(
     debug: Debug = False,
 ) -> None:
     """Measure a trained model on labelled texts."""
-    from rich.console import Console
-
     from hyperlm.classifier import load
-    from hyperlm.cli.output import results_table, show_json
+    from hyperlm.cli.output import show_json
     from hyperlm.progress import quiet_libraries
     from hyperlm.run_texts import texts_of_run
 
@@ -88,14 +86,23 @@ def evaluate(
         texts = texts.sample(limit, seed)
         _note(f"a sample of {limit:,} of the {of:,} texts, drawn with seed {seed}.")
     document = model.evaluate(texts, mistakes=mistakes is not None)
-    if mistakes is not None:
-        write_mistakes(mistakes, document.pop("mistakes"), texts)
+    wrong = document.pop("mistakes", None)
     if len(texts) < of:
         document["sample"] = {"of": of, "seed": seed}
     if json:
         show_json(document)
-        return
-    results_table({split if data is None else Path(data).name: document}, Console())
+    else:
+        _show(document, split if data is None else Path(data).name)
+    if mistakes is not None:  # last: what was measured is out, whatever happens to the file
+        write_mistakes(mistakes, wrong, texts)
+
+
+def _show(document: dict[str, Any], name: str) -> None:
+    from rich.console import Console
+
+    from hyperlm.cli.output import results_table
+
+    results_table({name: document}, Console())
     speed = document["texts_per_second"]
     typer.echo(f"{speed:,.0f} texts a second" if speed >= 10 else f"{speed:.2g} texts a second")
     if "reply" in document:

@@ -32,6 +32,8 @@ def check_target(target: Path) -> None:
         )
     if not target.exists():
         return
+    if not target.is_file():
+        raise OutputError(f"{target}: is no file. Choose another name for --mistakes.")
     try:
         ours = tuple(next(iter(read_rows(target)), ()))[: len(_COLUMNS)] == _COLUMNS
     except HyperlmError:  # also where there are no rows
@@ -74,6 +76,12 @@ def write_mistakes(target: Path, found: list[dict[str, Any]], texts: "LabelledTe
     say(f"{len(found):,} of {len(texts):,} answers are wrong: {target}, the surest first.")
 
 
+def _as_text(value: Any) -> Any:
+    """A cell as a text was read from it: tokens are joined by spaces."""
+    tokens = isinstance(value, list) and all(isinstance(part, str) for part in value)
+    return " ".join(value) if tokens else value
+
+
 def _own_columns(
     source: Path, texts: "LabelledTexts", found: list[dict[str, Any]]
 ) -> dict[int, dict[str, Any]]:
@@ -89,12 +97,19 @@ def _own_columns(
     if not source.is_file() or len(set(texts.lines)) < len(texts.lines):
         return {}
     wanted = {row["line"]: row["text"] for row in found}
+    rows = {number: row for number, row in file_table(source).rows if number in wanted}
+    # The column that holds every text is there already; a title may equal its text here and there.
+    held = [
+        name
+        for name in next(iter(rows.values()), {})
+        if all(_as_text(row.get(name)) == wanted[number] for number, row in rows.items())
+    ]
+    text = "text" if "text" in held else next(iter(held), None)
     return {
         number: {
-            name: value
+            f"own_{name}" if name in _COLUMNS else name: value
             for name, value in row.items()
-            if name not in _COLUMNS and value != wanted[number]
+            if name != text
         }
-        for number, row in file_table(source).rows
-        if number in wanted
+        for number, row in rows.items()
     }

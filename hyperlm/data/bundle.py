@@ -37,7 +37,7 @@ _IDS = 20  # more texts than this do not happen to differ in their coarsest labe
 NO_REPLY = "none"  # in the place of a reply column: leave the replies of dialogues out
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class DataBundle:
     """Splits with one taxonomy.
 
@@ -54,6 +54,11 @@ class DataBundle:
     level_names: tuple[str, ...]
     source: dict[str, Any]
     descriptions: Mapping[int, str] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        parts = ((name, getattr(self, name)) for name in SPLITS)
+        sizes = ", ".join(f"{len(part):,} {name}" for name, part in parts if part is not None)
+        return f"<DataBundle {self.source.get('name', '')!r}: {sizes}; {self.taxonomy!r}>"
 
     def split(self, name: str) -> LabelledTexts:
         """The split ``train``, ``val`` or ``test``; a DataError where the data set has none."""
@@ -142,8 +147,11 @@ def load_data(
             f"{' and '.join(cuts)} were cut turn by turn, so that one dialogue may have turns on "
             "both sides; files of whole dialogues for every split avoid it"
         )
-    if cuts.get("val", {}).get("rows") == 0 or cuts.get("test", {}).get("rows") == 0:
-        warnings.append("every class has a single text, so that no val or test split could be cut")
+    if none := [split for split, made in cuts.items() if made.get("rows") == 0]:
+        warnings.append(
+            f"no {' and no '.join(sorted(none))} split could be cut: too few classes have two texts "
+            "that differ"
+        )
 
     read = [texts for texts in parts.values() if texts is not None]
     tree, origin = taxonomy_of(taxonomy if taxonomy is not None else found.taxonomy, read)
@@ -198,10 +206,10 @@ def read_labelled(
         )
     if trained_on is not None:
         text, labels, reply = trained_on
-        _, row = next(iter(table.rows))
+        row = table.columns()
         text_column = text if text_column is None and text in row else text_column
         table = _taken_apart(table, text_column)
-        _, row = next(iter(table.rows))
+        row = table.columns()
         if label_columns is None and set(labels) <= row.keys():
             label_columns = labels
         reply_column = reply if reply_column is None and reply in row else reply_column
@@ -266,7 +274,7 @@ def _columns(
     separator: str,
 ) -> tuple[Columns, tuple[str, ...]]:
     """Columns of the data set, settled on one table, and names of levels where they tell."""
-    _, row = next(iter(table.rows))
+    row = table.columns()
     reply = table.reply if reply_column is None else reply_column
     columns = choose_columns(
         row,

@@ -4,6 +4,7 @@ In: label paths as they were read, and the columns they stood in. Out: sentences
 stop, each with a remedy.
 """
 
+import itertools
 import unicodedata
 from collections import Counter
 from collections.abc import Sequence
@@ -12,7 +13,7 @@ from hyperlm.data.labels import Columns, LabelPath
 
 __all__ = ["label_doubts", "separator_doubts"]
 
-_SEPARATORS = ("/", "|", "::", "\\", ">", ";")  # of paths, as they occur
+_SEPARATORS = ("/", "|", "::", "\\", ">", ";", ", ")  # of paths, as they occur
 _MISSING = {"na", "n/a", "#n/a", "nan", "null", "none", "-", "?"}  # what tables write for nothing
 _PARTS = {"train", "training", "val", "valid", "validation", "dev", "test"}
 _LISTED = 3
@@ -32,6 +33,8 @@ def label_doubts(
         doubts += _odd_columns(paths, columns)
     doubts += [
         *_wrong_order(paths, columns),
+        *_both_ways(paths),
+        *_uneven(names, columns, paths),
         *_alike(paths),
         *_missing(names),
         *_lists(names, columns),
@@ -119,6 +122,32 @@ def _alike(paths: Sequence[LabelPath]) -> list[str]:
     return [
         f"{len(several)} {count} written in several ways, which count as different: {shown}{more}. "
         "Write alike what means one thing"
+    ]
+
+
+def _both_ways(paths: Sequence[LabelPath]) -> list[str]:
+    """Names above one another in both orders: labels of a text, not levels of a path."""
+    pairs = {pair for path in paths for pair in itertools.pairwise(path)}
+    both = sorted(pair for pair in pairs if pair[0] < pair[1] and pair[::-1] in pairs)
+    if not both:
+        return []
+    upper, lower = both[0]
+    return [
+        f"{upper!r} stands above {lower!r} and below it: a list of names is one path, from the top "
+        'down. Several labels of one text are a list of paths, as [["a"], ["b"]]'
+    ]
+
+
+def _uneven(names: Counter[str], columns: Columns, paths: Sequence[LabelPath]) -> list[str]:
+    """Paths that were left whole where the separator stands without its spaces."""
+    bare = columns.separator.strip()
+    split = any(len(path) > 1 for path in paths)
+    whole = sorted(name for name in names if bare in name) if bare else []
+    if len(columns.labels) > 1 or bare == columns.separator or not split or not whole:
+        return []
+    return [
+        f"{len(whole):,} names contain {bare!r} without the spaces of {columns.separator!r}, as "
+        f"{whole[0]!r}, and were taken as one name: write the separator alike everywhere"
     ]
 
 

@@ -29,7 +29,7 @@ __all__ = [
 LabelPath = tuple[str, ...]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class LabelledTexts:
     """Texts and their gold paths, with the place each came from.
 
@@ -47,6 +47,7 @@ class LabelledTexts:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "texts", tuple(self.texts))
+        _refuse_bare_names(self.paths)
         paths = tuple(tuple(tuple(path) for path in of_text) for of_text in self.paths)
         object.__setattr__(self, "paths", paths)
         lines = tuple(self.lines) or tuple(range(1, len(self.texts) + 1))
@@ -66,6 +67,9 @@ class LabelledTexts:
 
     def __len__(self) -> int:
         return len(self.texts)
+
+    def __repr__(self) -> str:
+        return f"<LabelledTexts {self.name!r}: {len(self):,} texts>"
 
     def place(self, i: int) -> str:
         """Where text ``i`` stands, for a message: ``train.csv, line 7``."""
@@ -98,6 +102,16 @@ class LabelledTexts:
     def empty_texts(self) -> tuple[int, ...]:
         """Indices of texts with nothing but white space; they are kept."""
         return tuple(i for i, text in enumerate(self.texts) if not text.strip())
+
+
+def _refuse_bare_names(paths: Iterable[Any]) -> None:
+    """A name is a sequence of letters, and a path a sequence of names: both could be read on."""
+    for number, of_text in enumerate(paths):
+        if isinstance(of_text, str) or any(isinstance(path, str) for path in of_text):
+            raise DataError(
+                f"LabelledTexts: the paths of text {number} are {of_text!r}. Give each text a list "
+                "of paths, and each path as names from the top, as [('animal', 'bird')]."
+            )
 
 
 @dataclass(frozen=True)
@@ -273,10 +287,24 @@ def _paths_of(row: Row, columns: Columns, place: str) -> tuple[LabelPath, ...]:
                 )
             found = [_path(part, place, name) for part in value]
         elif isinstance(value, list) and any(_is_whole(part, columns.separator) for part in value):
-            found = [_path(str(part).split(columns.separator), place, name) for part in value]
+            names = [label_name(part, place, name) for part in value]
+            found = [_path(part.split(columns.separator), place, name) for part in names]
         else:
             found = [_path(value if isinstance(value, list) else [value], place, name)]
     return tuple(dict.fromkeys(path for path in found if path))
+
+
+def _holds(value: Any) -> bool:
+    """Whether a cell has something in it."""
+    return not (value is None or value != value or str(value).strip() in ("", "[]"))
+
+
+def _refuse_near_misses(columns: Columns, known: Row, table: Table) -> None:
+    """A row of JSON lines may leave levels out; that all have ``L2`` instead is a mistake."""
+    for name in columns.labels:
+        others = {other.strip().lower() for other in known if other not in columns.labels}
+        if name not in known and difflib.get_close_matches(name.strip().lower(), others, 1, 0.8):
+            raise no_column(name, list(known), table.name, "--label-columns")
 
 
 def read_labels(table: Table, columns: Columns, *, require_labels: bool = True) -> LabelledTexts:
@@ -294,6 +322,7 @@ def read_labels(table: Table, columns: Columns, *, require_labels: bool = True) 
     shared: dict[tuple[LabelPath, ...], tuple[LabelPath, ...]] = {}
     bare: list[int] = []
     blank: list[int] = []  # rows without anything since the last row with something
+    known: dict[str, Any] = {}  # columns that any row has
     for number, row in table.rows:
         place = table.place(number)
         if not lines and (table.unit == "row" or not table.typed):
@@ -302,7 +331,8 @@ def read_labels(table: Table, columns: Columns, *, require_labels: bool = True) 
                 if name not in row:
                     option = options.get(name, "--label-columns")
                     raise no_column(name, list(row), table.name, option)
-        if require_labels and not any(str(value).strip() for value in row.values()):
+        known.update(row)
+        if require_labels and not any(map(_holds, row.values())):
             blank.append(number)
             continue
         bare += blank
@@ -315,6 +345,7 @@ def read_labels(table: Table, columns: Columns, *, require_labels: bool = True) 
         lines.append(number)
         if replies is not None and columns.reply is not None:
             replies.append(text_of(row, columns.reply, place=place, option="--reply-column"))
+    _refuse_near_misses(columns, known, table)
     if not texts:
         bare = blank
     if bare:

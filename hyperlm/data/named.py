@@ -47,7 +47,9 @@ def locate(source: str | Path, *, label_columns: Sequence[str] | None = None) ->
     Raises:
         DataError: Nothing of that name; a folder without tables; not there and no network.
     """
-    name = str(source)
+    # A Path is a place, as "./demo" is; a word alone may be the name of a set.
+    apart = isinstance(source, Path) and len(source.parts) == 1
+    name = f".{os.sep}{source}" if apart else str(source)
     local = in_data_folder(name)
     if name == "demo":
         demo = importlib.resources.files("hyperlm.data") / "demo"

@@ -39,6 +39,7 @@ Row = dict[str, Any]
 FORMATS = (".csv", ".tsv", ".jsonl", ".parquet")
 _PARQUET_BATCH = 1024
 _PANDAS_INDEX = re.compile(r"__index_level_\d+__")  # numbers of rows, which pandas keeps
+_EXCEL = re.compile(r'"?sep=[,;]"?\s*', re.IGNORECASE)
 _HEADER_LINES = 100
 # The csv module stops at 131,072 characters, which one long document exceeds. The limit is a C
 # long, 32 bits wide on Windows.
@@ -80,6 +81,16 @@ class Table:
     typed: bool = False
     labels: tuple[str, ...] | None = None
     reply: str | None = None
+
+    def columns(self) -> Row:
+        """The first row; in JSON lines, whose rows may leave keys out, with what later ones add."""
+        rows = iter(self.rows)
+        _, row = next(rows)
+        if self.typed and self.unit == "line":
+            for _, other in rows:
+                if not other.keys() <= row.keys():
+                    row = row | {name: v for name, v in other.items() if name not in row}
+        return row
 
     def place(self, number: int) -> str:
         """Where row ``number`` stands, for a message: ``train.csv, line 7``."""
@@ -164,6 +175,8 @@ def _header(lines: Iterator[str]) -> list[str]:
     above: list[str] = []
     quotes = begun = 0
     for line in lines:
+        if not above and _EXCEL.fullmatch(line):
+            line = "\n"  # a word to Excel, and no header; the header says it again
         above.append(line)
         begun += bool(begun or line.strip())
         quotes += line.count('"')
@@ -324,13 +337,31 @@ def _parquet_rows(path: Path, gzipped: bool) -> Iterator[tuple[int, Row]]:
             columns = [n for n in table.schema_arrow.names if not _PANDAS_INDEX.fullmatch(n)]
             _refuse_duplicates(path, columns)
             for batch in table.iter_batches(_PARQUET_BATCH, columns=columns):
-                for row in batch.to_pylist():
+                values = [_as_python(column) for column in batch.columns]
+                for cells in zip(*values, strict=True):
                     number += 1
-                    yield number, row
+                    yield number, dict(zip(columns, cells, strict=True))
         except (pyarrow.ArrowInvalid, pyarrow.ArrowNotImplementedError) as error:
             raise DataError(f"{path}: not a readable parquet file ({error}).") from error
     if number == 0:
         raise DataError(f"{path}: columns ({_listed(columns)}) and no rows. Name another file.")
+
+
+def _as_python(column: Any) -> list[Any]:
+    """The values of an Arrow column; times finer than a microsecond as text, with all digits."""
+    import pyarrow
+
+    kinds = pyarrow.types
+    if kinds.is_timestamp(column.type) and column.type.unit == "ns":
+        try:
+            column = column.cast(pyarrow.timestamp("us", tz=column.type.tz))
+        except pyarrow.ArrowInvalid:
+            column = column.cast(pyarrow.string())
+    elif kinds.is_time64(column.type) and column.type.unit == "ns":
+        column = column.cast(pyarrow.string())
+    elif kinds.is_duration(column.type) and column.type.unit == "ns":
+        column = column.cast(pyarrow.int64())
+    return cast(list[Any], column.to_pylist())
 
 
 def _listed(names: Iterable[str], limit: int = 12) -> str:

@@ -163,10 +163,10 @@ def _labels(
     # Of a small test split every text may be of another class: no sign of ids.
     largest = next((s for s in ("train", "all") if s in found.tables), next(iter(found.tables)))
     for split, table in found.tables.items():
-        _, row = next(iter(table.rows))
+        row = table.columns()
         if text_column is None and holds_dialogues(row):
             table = turns(table)
-            _, row = next(iter(table.rows))
+            row = table.columns()
         if columns is None:
             if text_column is None and not set(_TEXTS) & row.keys():
                 _refuse_no_header(table, list(row), label_columns)

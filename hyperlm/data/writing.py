@@ -105,6 +105,7 @@ class _Counted:
 def _replacing(path: Path) -> Iterator[BinaryIO]:
     if not path.parent.is_dir():
         raise OutputError(f"{path}: there is no folder {str(path.parent)!r}. Make it first.")
+    path = Path(os.path.realpath(path))  # of a link the file it leads to
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
     try:
         with os.fdopen(handle, "wb") as stream:

@@ -5,9 +5,10 @@ rest of the package needs to know about an architecture: how many layers it has,
 pooled into one vector, which layers serve which level of the taxonomy.
 """
 
+import contextlib
 import importlib.util
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from transformers.models.auto.modeling_auto import (
     MODEL_FOR_MASKED_LM_MAPPING_NAMES,
 )
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
+from transformers.utils import logging
 
 from hyperlm.data.named import hub_answers
 from hyperlm.errors import ModelError, OptionError
@@ -134,27 +136,39 @@ def load_backbone(name: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     if _is_hyperlm(kind):
         return _backbone_of_run(source)
     try:
-        # SDPA is chosen where the architecture has it; remote code is never run.
-        model = auto_class(kind).from_pretrained(
-            source.location,
-            dtype="float32",
-            # The look for an adapter beside the model has options of its own.
-            adapter_kwargs={k: v for k, v in source.options.items() if k == "local_files_only"},
-            **source.options,
-        )
+        # That the decoder stays behind is no news.
+        with _quiet_about_weights() if kind in _ENCODER_ALONE else contextlib.nullcontext():
+            # SDPA is chosen where the architecture has it; remote code is never run.
+            model = auto_class(kind).from_pretrained(
+                source.location,
+                dtype="float32",
+                # The look for an adapter beside the model has options of its own.
+                adapter_kwargs={k: v for k, v in source.options.items() if k == "local_files_only"},
+                **source.options,
+            )
     except (OSError, ValueError, ImportError) as error:
         raise OptionError(_cannot_load(source, error)) from error
     # UMT5's encoder keeps the word of the whole.
     if model.config.is_encoder_decoder and kind not in _ENCODER_ALONE:
         raise OptionError(
-            f"--backbone {name}: {type(model).__name__} is an encoder with a decoder, and of those "
-            "only T5's kin can be taken apart. Give an encoder, as BERT's kin, or a decoder alone."
+            f"--backbone {name}: {type(model).__name__} is an encoder with a decoder; of those "
+            "only T5, mT5 and umT5 can be taken apart. Give an encoder (BERT) or a decoder alone."
         )
     return model, load_tokenizer(name)
 
 
 # Encoders with a decoder whose encoder is a model of its own in transformers.
 _ENCODER_ALONE = {"mt5", "t5", "umt5"}
+
+
+@contextlib.contextmanager
+def _quiet_about_weights() -> Iterator[None]:
+    before = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(before)
 
 
 def auto_class(model_type: str) -> type[AutoModel | AutoModelForTextEncoding]:
@@ -218,6 +232,13 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
 def _cannot_load(source: BackboneSource, error: Exception) -> str:
     reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
     message = f"--backbone {source.name}: cannot be loaded ({reason})."
+    # The library reads such a file by another package where the right one is missing.
+    pieces = "tiktoken" in reason or "sentencepiece" in reason.lower()
+    if pieces and importlib.util.find_spec("sentencepiece") is None:
+        return (
+            f"{message} If its tokenizer is a file spiece.model or the like, without a "
+            "tokenizer.json: pip install sentencepiece."
+        )
     if source.name in SHORT_NAMES:
         entry = SHORT_NAMES[source.name]
         return (

@@ -7,6 +7,7 @@ Start at :func:`label_tree_figure` for arrays, or at :func:`draw_figure` for a r
 from hyperlm.viz.confusion import confusion_figure
 from hyperlm.viz.curves import Panel, curves_figure
 from hyperlm.viz.distances import distances_figure
+from hyperlm.viz.explorer import write_explorer
 from hyperlm.viz.figure import label_tree_figure, run_tree_figure
 from hyperlm.viz.figures import FIGURES, draw_figure
 from hyperlm.viz.intervals import intervals_figure
@@ -52,4 +53,5 @@ __all__ = [
     "taxonomy_data",
     "training_figure",
     "tree_layout",
+    "write_explorer",
 ]
