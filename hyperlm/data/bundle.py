@@ -149,8 +149,8 @@ def load_data(
         )
     if none := [split for split, made in cuts.items() if made.get("rows") == 0]:
         warnings.append(
-            f"no {' and no '.join(sorted(none))} split could be cut: too few classes have two texts "
-            "that differ"
+            f"no {' and no '.join(sorted(none))} split could be cut: too few classes have two "
+            "texts that differ"
         )
 
     read = [texts for texts in parts.values() if texts is not None]
