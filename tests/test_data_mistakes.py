@@ -1,6 +1,9 @@
 """Tables as people really make them: what is meant is read, and what may not be is said."""
 
+import gzip
 import json
+import re
+import subprocess
 from pathlib import Path
 
 import pyarrow
@@ -146,6 +149,31 @@ def test_a_first_line_for_excel_is_no_header(tmp_path):
     assert list(read_rows(made)) == [{"text": "a", "l1": "x"}, {"text": "b", "l1": "y"}]
     made.write_text('"sep=,"\r\ntext,l1\r\na,x\r\n')
     assert list(read_rows(made)) == [{"text": "a", "l1": "x"}]
+
+
+@pytest.mark.parametrize(
+    ("start", "words"),
+    [
+        (gzip.compress(b"text,l1\n"), "is gzipped. Add .gz"),
+        (b"PK\x03\x04\x14\x00\x08\x08\x88\n", "In Excel save it as 'CSV UTF-8'"),
+        (b"PAR1\x15\x04\xff\n", "Let its name end in .parquet"),
+    ],
+)
+def test_files_of_another_kind_are_told_by_their_first_bytes(tmp_path, start, words):
+    made = tmp_path / "x.csv"
+    made.write_bytes(start)
+    with pytest.raises(DataError, match=words):
+        list(read_rows(made))
+
+
+def test_the_command_that_converts_a_file_is_one_that_runs(tmp_path):
+    made = tmp_path / "my table.csv.gz"
+    made.write_bytes(gzip.compress("text,l1\nä,b\n".encode("latin-1")))
+    with pytest.raises(DataError) as refused:
+        list(read_rows(made))
+    command = re.search(r"for example: (.+); in Excel", str(refused.value))[1]
+    subprocess.run(command, shell=True, cwd=tmp_path, check=True)
+    assert list(read_rows(tmp_path / "converted.csv")) == [{"text": "ä", "l1": "b"}]
 
 
 def test_columns_of_ones_own_stay_in_the_table_of_mistakes(tmp_path):

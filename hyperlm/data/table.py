@@ -287,7 +287,7 @@ def _unique_keys(pairs: list[tuple[str, Any]]) -> Row:
 
 
 def _no_constant(name: str) -> None:
-    raise ValueError(f"{name} is not a JSON value")
+    raise ValueError(f"{name} is not a JSON value; write null where there is none")
 
 
 def _jsonl_rows(path: Path, gzipped: bool) -> Iterator[tuple[int, Row]]:

@@ -8,6 +8,7 @@ import codecs
 import contextlib
 import difflib
 import gzip
+import shlex
 import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -46,14 +47,35 @@ def decoded_lines(path: Path, stream: Iterable[bytes]) -> Iterator[str]:
         try:
             yield raw.decode("utf-8")
         except UnicodeDecodeError as error:
+            if number == 1 and (other := _other_kind(raw)):
+                raise DataError(f"{path}: {other}") from error
             wide = number == 1 and raw[:2] in (b"\xff\xfe", b"\xfe\xff")
-            likely = "UTF-16" if wide else "WINDOWS-1252"
             raise DataError(
                 f"{path}, line {number}: byte 0x{raw[error.start]:02x} (byte {error.start + 1} of "
                 f"the line) is not UTF-8. Convert the file first, for example: "
-                f"iconv -f {likely} -t UTF-8 {path.name} > converted{path.suffix}; in Excel save "
-                "it as 'CSV UTF-8'."
+                f"{_conversion(path, 'UTF-16' if wide else 'WINDOWS-1252')}; in Excel save it as "
+                "'CSV UTF-8'."
             ) from error
+
+
+def _other_kind(start: bytes) -> str | None:
+    """What a file is that was taken for text, and the remedy; by its first bytes."""
+    if start[:2] == b"\x1f\x8b":
+        return "the file is gzipped. Add .gz to its name."
+    if start[:4] == b"PK\x03\x04":
+        return "the file is a workbook or an archive. In Excel save it as 'CSV UTF-8'."
+    if start[:4] == b"PAR1":
+        return "the file is in Parquet. Let its name end in .parquet."
+    return None
+
+
+def _conversion(path: Path, encoding: str) -> str:
+    """A command that makes a UTF-8 file of it."""
+    name = shlex.quote(path.name)
+    if path.suffix == ".gz":
+        kind = Path(path.stem).suffix
+        return f"gunzip -c {name} | iconv -f {encoding} -t UTF-8 > converted{kind}"
+    return f"iconv -f {encoding} -t UTF-8 {name} > converted{path.suffix}"
 
 
 def read_lines(path: str | Path) -> Iterator[str]:
