@@ -41,8 +41,8 @@ class BackboneModel(PreTrainedModel):
     _supports_flash_attn = True
     _supports_attention_backend = True
     supports_gradient_checkpointing = True
-    # T5 keeps its embedding under two names, and a file holds one of them.
-    _keys_to_ignore_on_load_missing = [r"backbone\.encoder\.embed_tokens\.weight"]  # noqa: RUF012
+    # T5 keeps its embedding under two names; a file holds one, and the Trainer asks for the other.
+    _keys_to_ignore_on_save = ["backbone.encoder.embed_tokens.weight"]  # noqa: RUF012
     # The loss is a mean over the texts of a batch: the Trainer divides by the batches it gathers.
     accepts_loss_kwargs = False
     tokenizer: PreTrainedTokenizerBase
