@@ -7,6 +7,7 @@ the builtin a caller would expect, so ``except ValueError`` keeps working.
 __all__ = [
     "CurvatureWarning",
     "DataError",
+    "DataWarning",
     "HyperlmError",
     "HyperlmWarning",
     "ModelError",
@@ -47,6 +48,10 @@ class OutputError(HyperlmError, OSError):
 
 class HyperlmWarning(UserWarning):
     """Base of all warnings; the command prints them as one line."""
+
+
+class DataWarning(HyperlmWarning):
+    """Texts or labels that look like a mistake; training goes on."""
 
 
 class CurvatureWarning(HyperlmWarning):

@@ -23,7 +23,7 @@ from hyperlm.checkpoints import cut_log, last_checkpoint, step_of
 from hyperlm.classifier import Classifier
 from hyperlm.classifier_text import TextClassifier
 from hyperlm.data import DataBundle, check_trainable
-from hyperlm.errors import HyperlmWarning, OptionError
+from hyperlm.errors import DataWarning, OptionError
 from hyperlm.heads import HyperbolicHead
 from hyperlm.lm import HierarchicalLM
 from hyperlm.lm.decoder import HierarchicalDecoder
@@ -94,7 +94,7 @@ def train(
 
 def _warn(_: Model, bundle: DataBundle) -> None:
     for words in bundle.source["warnings"]:
-        warnings.warn(words, HyperlmWarning, stacklevel=4)
+        warnings.warn(words, DataWarning, stacklevel=4)
 
 
 def _train(

@@ -23,7 +23,7 @@ from transformers.utils import logging as transformers_logging
 import hyperlm
 from hyperlm.card import model_card
 from hyperlm.data import load_data
-from hyperlm.errors import HyperlmWarning, OptionError
+from hyperlm.errors import DataWarning, OptionError
 from hyperlm.options import TrainingOptions
 from hyperlm.progress import library_bars
 from hyperlm.run import train
@@ -82,7 +82,7 @@ def test_what_looks_like_a_mistake_in_the_labels_is_warned_of(
     rows += [f"oak{n % 3} word{n},plant,tree" for n in range(6)]
     table.write_text("\n".join(["text,l1,l2", *rows]) + "\n")
     settings = run_settings | {"data": table, "epochs": 0, "freeze": True, "learning_rate": 1e-4}
-    with pytest.warns(HyperlmWarning, match="NA"):
+    with pytest.warns(DataWarning, match="NA"):
         hyperlm.train(hyperlm.TrainingOptions(**settings), tmp_path / "run", progress=False)
 
 
