@@ -158,6 +158,7 @@ def test_a_first_line_for_excel_is_no_header(tmp_path):
         (b"PK\x03\x04\x14\x00\x08\x08\x88\n", "In Excel save it as 'CSV UTF-8'"),
         (b"PAR1\x15\x04\xff\n", "Let its name end in .parquet"),
     ],
+    ids=["gzip", "zip", "parquet"],  # a gzip holds the time at which it was made
 )
 def test_files_of_another_kind_are_told_by_their_first_bytes(tmp_path, start, words):
     made = tmp_path / "x.csv"
