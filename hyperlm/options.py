@@ -211,7 +211,9 @@ class TrainingOptions:
             if value is True:
                 words.append(flag(field.name))
             elif field.name == "label_columns":
-                words += [flag(field.name), ",".join(value)]
+                # A name with a comma in quotes, as the option reads it.
+                named = (f'"{name}"' if "," in name else name for name in value)
+                words += [flag(field.name), ",".join(named)]
             else:
                 words += [flag(field.name), str(value)]
         words += ["--output", str(output)]

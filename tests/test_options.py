@@ -3,10 +3,12 @@
 import dataclasses
 import inspect
 import json
+import shlex
 
 import numpy as np
 import pytest
 
+from hyperlm.cli.columns import listed
 from hyperlm.errors import ModelError, OptionError
 from hyperlm.options import TrainingOptions
 
@@ -55,6 +57,12 @@ def test_python_may_give_paths_and_lists(tmp_path):
     assert TrainingOptions(layers=-1).layers == "-1"
     words = TrainingOptions(answer="text", level_weights=[1, 0.5])
     assert words.loss_weights() == [1.0, 0.5]
+
+
+def test_the_command_of_a_run_names_columns_as_the_option_reads_them():
+    names = ("City, State", "l2")
+    words = shlex.split(TrainingOptions(label_columns=names).command("runs/x"))
+    assert listed(words[words.index("--label-columns") + 1]) == names
 
 
 def test_numbers_of_numpy_are_kept_as_python_has_them():
