@@ -88,6 +88,9 @@ def result_rows(metrics: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
             rows.append([f"{level['name']} {label}", *cells])
     for label, pick in _FIGURES.items():
         rows.append([label, *(pick(document) for document in documents)])
+    if any("several" in document for document in documents):
+        for label, pick in _SEVERAL_FIGURES.items():
+            rows.append([label, *(pick(document.get("several", {})) for document in documents)])
     if any("reply" in document for document in documents):
         for label, pick in _REPLY_FIGURES.items():
             rows.append([label, *(pick(document.get("reply", {})) for document in documents)])
@@ -109,6 +112,16 @@ _FIGURES: dict[str, Callable[[dict[str, Any]], str]] = {
     "path consistency": lambda m: _percent(m["path_consistency"]),
     "mistake severity": lambda m: _plain(m["mistake_severity"]),
     "ECE": lambda m: _plain(m["ece"]),
+}
+
+
+_SEVERAL_FIGURES: dict[str, Callable[[dict[str, Any]], str]] = {
+    "several paths: micro-F1": lambda s: _percent(s.get("micro_f1")),
+    "several paths: macro-F1": lambda s: _percent(s.get("macro_f1")),
+    "several paths: F1 of paths": lambda s: _percent(s.get("p_f1")),
+    "several paths: all as gold": lambda s: _percent(s.get("exact")),
+    "several paths: paths a text": lambda s: _plain(s.get("paths_per_text")),
+    "several paths: gold paths": lambda s: _plain(s.get("gold_paths_per_text")),
 }
 
 
@@ -172,7 +185,15 @@ def _sureness(model: HierarchicalLM | HierarchicalDecoder, metrics: dict[str, An
     heat = getattr(model.config, "path_temperature", None)
     if heat is None or metrics.get("val") is None:
         return ""
-    return f" Probabilities have the temperature {heat:g}, which was fitted to val."
+    told = f" Probabilities have the temperature {heat:g}, which was fitted to val."
+    cut = model.config.several_from
+    if cut is None:
+        return told
+    return (
+        f"{told} Further paths are answered beside the best from a share of {cut:g} on, also "
+        "fitted to val; *several paths* are figures of all of them, the others of the best alone. "
+        "Micro- and macro-F1 are those of labels with their ancestors."
+    )
 
 
 def _data(source: dict[str, Any]) -> str:

@@ -28,38 +28,13 @@ from hyperlm.lm import HierarchicalLM
 from hyperlm.lm.batches import Collator, tokenise
 from hyperlm.lm.loading import answers_in_words, load_decoder, load_model
 from hyperlm.metrics import evaluate_predictions, tree_distances
+from hyperlm.prediction import Alternative, Prediction
 from hyperlm.run_texts import texts_of_run
+from hyperlm.several import decode_several, fit_cut, several_scores, stopped, whole_paths
 
 __all__ = ["Alternative", "Classifier", "Prediction", "load"]
 
 _WINDOW = 4096  # texts sorted by length together; a stream is read this much at a time
-
-
-@dataclass(frozen=True)
-class Alternative:
-    """One of the most probable paths: its names and the probability of the whole path."""
-
-    path: tuple[str, ...]
-    probability: float
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """The answer for one text.
-
-    Attributes:
-        path: names from the top class down; shorter, even empty, when a threshold stopped it.
-        probabilities: of each node of ``path``: at or below it, so they never grow along the path.
-        top: the most probable whole paths, best first.
-        empty: the text had nothing but white space; the answer then means nothing.
-        stopped: a threshold ended the path above the end of the best whole one.
-    """
-
-    path: tuple[str, ...]
-    probabilities: tuple[float, ...]
-    top: tuple[Alternative, ...]
-    empty: bool = False
-    stopped: bool = False
 
 
 @dataclass
@@ -70,6 +45,7 @@ class _Answers:
     path_nodes: Tensor  # (n, L)
     confidence: Tensor  # (n,)
     consistent: Tensor  # (n,)
+    ends: Tensor  # (n, k) all paths answered, -1 where there are fewer
     # Texts too long for the model, where it counts them.
     cut: int = field(default=0, kw_only=True)
 
@@ -123,15 +99,25 @@ class Classifier:
         """What divides the scores of paths before they become probabilities."""
         return float(self.model.config.path_temperature)
 
+    @property
+    def several_from(self) -> float | None:
+        """Share from which on further paths are answered; ``None`` for one path a text.
+
+        See :mod:`hyperlm.several`.
+        """
+        cut = self.model.config.several_from
+        return None if cut is None else float(cut)
+
     def save_pretrained(self, folder: str | Path, **kwargs: Any) -> None:
         """Write model and tokenizer, for :func:`hyperlm.load`; see ``PreTrainedModel``."""
         self.model.save_pretrained(folder, **kwargs)
 
     def calibrate(self, texts: LabelledTexts) -> float:
-        """Fit the temperature of the probabilities to labelled texts; answers stay as they are.
+        """Fit the temperature of the probabilities to labelled texts; best paths stay as they are.
 
         ``hyperlm train`` does so with the val split. Do it again with texts of your own, at best a
-        few hundred that the model was not trained on; :meth:`save_pretrained` keeps it.
+        few hundred that the model was not trained on; :meth:`save_pretrained` keeps it. Where some
+        have several gold paths, :attr:`several_from` is fitted too.
 
         Args:
             texts: from :func:`hyperlm.data.read_labelled`.
@@ -143,15 +129,14 @@ class Classifier:
         _check_labelled(texts, "calibrate")
         model = self.model
         texts = texts.take(enough_rows(len(texts), self.taxonomy))
-        found = fit_temperature(
-            self.logits(texts.texts),
-            gold_nodes(texts, self.taxonomy),
-            self.taxonomy,
-            loss=model.head.loss_kind,
-        )
-        trained = trained_temperature(model.config)
+        logits, gold = self.logits(texts.texts), gold_nodes(texts, self.taxonomy)
+        kind, cuts = model.head.loss_kind, model.head.cuts(logits.device)
+        found = fit_temperature(logits, gold, cuts, loss=kind)
+        trained = trained_fit(model.config)
+        if any(len(ends) > 1 for ends in gold):
+            model.config.several_from = fit_cut(logits, gold, cuts, loss=kind)
         model.config.path_temperature = found
-        model.config.calibrated_on = {"data": None, "n": len(texts), "trained": trained}
+        model.config.calibrated_on = {"data": None, "n": len(texts), **trained}
         return found
 
     @torch.inference_mode()
@@ -232,14 +217,21 @@ class Classifier:
             whole = answer = decoding.decode(logits, cuts, loss=kind, temperature=heat)
             best = decoding.top_k(logits, cuts, top_k, loss=kind, temperature=heat)
             marginals = decoding.marginals(logits, cuts, loss=kind, temperature=heat)
+            further: list[list[tuple[str, ...]]] = [[]] * len(texts)
+            if (cut := self.several_from) is not None:
+                some = decode_several(logits, cuts, cut, loss=kind)
+                if threshold is not None:
+                    some = stopped(some, marginals, threshold)
+                further = [paths[1:] for paths in some.paths(self.taxonomy)]
             if threshold is not None:
                 answer = decoding.decode_threshold(marginals, answer, threshold)
         paths, tops = answer.paths(self.taxonomy), best.paths(self.taxonomy)
         for row, text in enumerate(texts):
             nodes, empty = answer.path_nodes[row], not text.strip()
             silent = empty and threshold is not None  # nothing to be sure of
+            path = () if silent else paths[row]
             yield Prediction(
-                path=() if silent else paths[row],
+                path=path,
                 probabilities=() if silent else tuple(marginals[row, nodes[nodes >= 0]].tolist()),
                 top=tuple(
                     Alternative(path, probability)
@@ -247,6 +239,7 @@ class Classifier:
                 ),
                 empty=empty,
                 stopped=silent or bool(answer.nodes[row] != whole.nodes[row]),
+                paths=whole_paths(path, () if silent else further[row]),
             )
         return 0
 
@@ -286,6 +279,9 @@ class Classifier:
             level_names=self.level_names,
         )
         document["texts_per_second"] = len(texts) / seconds
+        if self.several_from is not None:
+            scores = several_scores(self.taxonomy, gold, answers.ends.numpy())
+            document["several"] = {"from": self.several_from, **scores}
         if mistakes:
             document["mistakes"] = self._mistakes(texts, gold, answers)
         return document
@@ -316,25 +312,36 @@ class Classifier:
             logits = self.logits(texts[start : start + _WINDOW])
             kind, cuts = self.model.head.loss_kind, self.model.head.cuts(logits.device)
             decoded = decoding.decode(logits, cuts, loss=kind, temperature=self.temperature)
+            ends = decoded.nodes.unsqueeze(1)
+            if (cut := self.several_from) is not None:
+                ends = decode_several(logits, cuts, cut, loss=kind).nodes
             parts.append(
                 _Answers(
                     decoded.nodes,
                     decoded.path_nodes,
                     decoded.prob,
                     decoding.raw_consistent(logits, cuts, loss=kind),
+                    ends,
                 )
             )
         return _Answers(*(torch.cat(column) for column in zip(*map(_fields, parts), strict=True)))
 
 
 def _fields(answers: _Answers) -> tuple[Tensor, ...]:
-    return answers.nodes, answers.path_nodes, answers.confidence, answers.consistent
+    return answers.nodes, answers.path_nodes, answers.confidence, answers.consistent, answers.ends
 
 
-def trained_temperature(config: Any) -> float | None:
-    """The temperature that training fitted, through later fits; ``None`` where they lost it."""
-    later = config.calibrated_on
-    return float(config.path_temperature) if later is None else later.get("trained")
+def trained_fit(config: Any) -> dict[str, float]:
+    """What training fitted, through later fits, as ``calibrated_on`` keeps it.
+
+    ``trained`` is the temperature, absent where an earlier version's fit has lost it;
+    ``trained_several_from`` is there for a model that answered several paths.
+    """
+    fit = config.calibrated_on
+    if fit is None:
+        fit = {"trained": config.path_temperature, "trained_several_from": config.several_from}
+    names = ("trained", "trained_several_from")
+    return {name: float(fit[name]) for name in names if fit.get(name) is not None}
 
 
 def load(run: str | Path, *, device: str | None = None, batch_size: int = 64) -> Classifier:

@@ -16,11 +16,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hyperlm.classifier import Alternative, Classifier, Prediction, _Answers
+from hyperlm.classifier import Classifier, _Answers
 from hyperlm.data import LabelledTexts, gold_nodes
 from hyperlm.errors import ModelError, OptionError
 from hyperlm.lm.decoder import Answer, HierarchicalDecoder
 from hyperlm.lm.hdlm import SequenceCollator, Session
+from hyperlm.prediction import Alternative, Prediction
 from hyperlm.text_metrics import corpus_bleu, distinct, perplexity, rouge_l
 
 __all__ = ["TextClassifier", "answer_log_probs", "label_layers"]
@@ -55,6 +56,11 @@ class TextClassifier(Classifier):
             )
         super().__init__(model, batch_size=batch_size, run=run)  # type: ignore[arg-type]
         self.decoder, self.width, self.scoring = model, width, scoring
+
+    @property
+    def several_from(self) -> None:
+        """``None``: answers in words are one path."""
+        return None
 
     @property
     def temperature(self) -> float:
@@ -110,6 +116,7 @@ class TextClassifier(Classifier):
                 ),
                 empty=not text.strip(),
                 stopped=kept < len(path),
+                paths=(path[:kept],) if kept else (),
             )
         return cut
 
@@ -128,7 +135,7 @@ class TextClassifier(Classifier):
                 nodes[row], confidence[row] = best.nodes[-1], best.probability
                 paths[row, : len(best.nodes)] = torch.tensor(best.nodes)
                 consistent[row] = bool(said.nodes) and said.nodes[-1] in ends
-        return _Answers(nodes, paths, confidence, consistent, cut=cut)
+        return _Answers(nodes, paths, confidence, consistent, nodes.unsqueeze(1), cut=cut)
 
     def evaluate(self, texts: LabelledTexts, *, mistakes: bool = False) -> dict[str, Any]:
         """As for every classifier; with replies to compare with, also ``reply``, their figures."""

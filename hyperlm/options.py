@@ -26,6 +26,10 @@ _KINDS = {bool: "True or False", int: "a whole number", float: "a number", str: 
 _FROM_NOTHING = (3e-3, 3e-2, 10.0)
 
 
+# How a table is read.
+OF_COLUMNS = ("text_column", "label_columns", "reply_column", "path_separator", "label_separator")
+
+
 @dataclass(frozen=True)
 class TrainingOptions:
     """Everything that decides the result of ``hyperlm train``, with the defaults of the command.
@@ -35,7 +39,7 @@ class TrainingOptions:
     Attributes:
         data: named set, file or folder; see :func:`hyperlm.data.load_data`, also for
             ``text_column``, ``label_columns`` (else every other column is a level),
-            ``path_separator``, ``taxonomy`` and ``val_fraction``.
+            ``path_separator``, ``label_separator``, ``taxonomy`` and ``val_fraction``.
         descriptions: table that says what labels mean, read with their names where the head starts.
         reply_column: texts to say after the labels, with ``--answer text``.
         reply_tokens: most tokens of a reply that is generated; those learnt are never cut.
@@ -96,6 +100,7 @@ class TrainingOptions:
     label_columns: tuple[str, ...] | None = None
     reply_column: str | None = None
     path_separator: str = " > "
+    label_separator: str | None = None
     taxonomy: str | None = None
     descriptions: str | None = None
     val_fraction: float = 0.1
@@ -181,6 +186,10 @@ class TrainingOptions:
                 f"--level-weights {self.level_weights!r}: give equal, learned, or one number per "
                 "level with commas between, as 1,1,2."
             ) from None
+
+    def column_options(self) -> dict[str, Any]:
+        """How a table is read, as arguments of :func:`hyperlm.data.load_data`."""
+        return {name: getattr(self, name) for name in OF_COLUMNS}
 
     def lora_options(self) -> dict[str, Any] | None:
         """Keyword arguments for the adapters, or ``None`` for none."""

@@ -22,10 +22,7 @@ def load_run_data(options: TrainingOptions) -> DataBundle:
     """The data of a run, cut as the run cuts it."""
     return load_data(
         options.data,
-        text_column=options.text_column,
-        label_columns=options.label_columns,
-        reply_column=options.reply_column,
-        path_separator=options.path_separator,
+        **options.column_options(),
         taxonomy=options.taxonomy,
         descriptions=options.descriptions,
         seed=options.seed,

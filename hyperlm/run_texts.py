@@ -37,8 +37,7 @@ def texts_of_run(
             is cut again in the same way, so that its test texts stay those the run never saw.
         split: Of a data set with splits.
         note: Told of changes since the training.
-        columns: ``text_column``, ``label_columns``, ``reply_column``, ``path_separator``, where
-            they differ from the run's.
+        columns: Of ``TrainingOptions.column_options``, those that differ from the run's.
     Raises:
         DataError: It is not known what the run was trained on, or that is not here.
     """
@@ -52,7 +51,14 @@ def texts_of_run(
             data,
             taxonomy=taxonomy,
             split=split,
-            trained_on=(usual["text"], usual["labels"], usual.get("reply")) if usual else None,
+            trained_on=(
+                usual["text"],
+                usual["labels"],
+                usual.get("reply"),
+                options.label_separator if options else None,
+            )
+            if usual
+            else None,
             **({"path_separator": options.path_separator} if options else {}) | columns,
         )
         if is_file_of(data, source, "all") or is_file_of(data, source, "train"):
@@ -74,12 +80,7 @@ def texts_of_run(
             f"{run}: it is not known what this model was trained on. Name labelled texts with "
             "--data."
         )
-    given = {
-        "text_column": options.text_column,
-        "label_columns": options.label_columns,
-        "reply_column": options.reply_column,
-        "path_separator": options.path_separator,
-    } | columns
+    given = options.column_options() | columns
     name = options.data if data is None else str(data)
     try:
         bundle = load_data(
@@ -126,10 +127,7 @@ def _learnt(texts: LabelledTexts, options: TrainingOptions | None, taxonomy: Tax
     try:
         bundle = load_data(
             options.data,
-            text_column=options.text_column,
-            label_columns=options.label_columns,
-            reply_column=options.reply_column,
-            path_separator=options.path_separator,
+            **options.column_options(),
             taxonomy=taxonomy,
             seed=options.seed,
             val_fraction=options.val_fraction,
@@ -158,7 +156,7 @@ def own_columns(
     if "labels" in used:
         known["label_columns"] = tuple(used["labels"])
     if options is not None:
-        known["path_separator"] = options.path_separator
+        known |= {name: getattr(options, name) for name in ("path_separator", "label_separator")}
     return {
         name: value
         for name, value in columns.items()

@@ -4,6 +4,7 @@ import importlib
 import inspect
 import json
 import shlex
+import shutil
 import subprocess
 import sys
 import warnings
@@ -105,6 +106,20 @@ def test_info_describes_an_unfinished_run(
     (tmp_path / "run.json").write_text(json.dumps(record))
     assert "not finished (no checkpoint yet)" in command("info", tmp_path).stdout
     assert json.loads(command("info", tmp_path, "--json").stdout)["status"] == "training"
+    # Killed between its last file and its end.
+    shutil.copytree(command_run, tmp_path, dirs_exist_ok=True)
+    (tmp_path / "run.json").write_text(json.dumps(record))
+    said = command("info", tmp_path).stdout
+    assert "stopped as it finished; hyperlm train --resume completes it" in " ".join(said.split())
+    assert "path accuracy" in said
+
+
+def test_names_longer_than_files_can_have_are_explained(command: Command) -> None:
+    for words in (["info", "x" * 300], ["train", "--data", "a text " * 50]):
+        result = command(*words)
+        assert result.exit_code == 1
+        assert "Was a text given where a file" in result.stderr
+        assert "report it" not in result.stderr
 
 
 @pytest.mark.parametrize(

@@ -54,6 +54,13 @@ def test_evaluate_takes_the_columns_of_the_training_data(
     )
     result = command("evaluate", command_run, "--data", tmp_path / "out.csv", "--json")
     assert json.loads(result.stdout)["n"] == 32
+    # Also where they are written in capitals, as spreadsheets like them.
+    header, _, rows = (tmp_path / "out.csv").read_text("utf-8").partition("\n")
+    assert header.startswith("text,l1,l2,l3,path,")
+    (tmp_path / "out.csv").write_text("Text,L1,L2 ,L3" + header[13:] + "\n" + rows, "utf-8")
+    shouted = command("evaluate", command_run, "--data", tmp_path / "out.csv", "--json")
+    figures = (json.loads(some.stdout) | {"texts_per_second": 0} for some in (result, shouted))
+    assert next(figures) == next(figures)
 
 
 def test_a_table_that_was_divided_is_divided_again(

@@ -77,7 +77,7 @@ def test_levels_upside_down_are_told():
 def test_lists_written_as_text_and_several_paths_in_a_cell_are_told():
     assert "2 labels are lists" in doubts([("['a', 'b']",), ("['a', 'c']",), ("d",)], WHOLE)
     paths = [("Hardware", "Printer; Access", "Badge"), ("Hardware", "Laptop")] * 2
-    assert "several paths of one text" in doubts(paths, WHOLE)
+    assert "give --label-separator ';'" in doubts(paths, WHOLE)
     assert "1 names contain ' > '" in doubts([("a", "b > c"), ("a", "d")] * 2)
 
 

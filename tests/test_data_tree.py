@@ -251,7 +251,7 @@ def test_what_is_told_of_the_labels(tmp_path):
     assert found.notes == (f"3 texts; {many}. Leaves with a single text: 1 of 2 (a > mis[31m).",)
     table.write_text("category\na/b\na/c\nd/e\n")
     (line,) = read_tree(table).advice
-    assert line.endswith("If '/' separates levels, give it as --path-separator.")
+    assert "If '/' separates levels, give it as --path-separator; if labels of one text" in line
     folder = tmp_path / "set"
     folder.mkdir()
     (folder / "train.csv").write_text("text,l\nhello,a\nhello,a\n")

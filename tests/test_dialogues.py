@@ -163,7 +163,9 @@ def test_dialogues_for_a_saved_model(dialogues):
     test = load_data(dialogues).test
     plain = read_labelled(dialogues, taxonomy=taxonomy)
     assert plain == test
-    other = read_labelled(dialogues, taxonomy=taxonomy, trained_on=("blurb", ["genre"], "said"))
+    other = read_labelled(
+        dialogues, taxonomy=taxonomy, trained_on=("blurb", ["genre"], "said", None)
+    )
     assert other == test
     file = read_labelled(dialogues / "test.jsonl.gz", taxonomy=taxonomy, reply_column="none")
     assert (file.texts, file.replies) == (test.texts, None)

@@ -33,6 +33,8 @@ ORDER = (
         "embedding",
         "optim",
         "options",
+        "prediction",
+        "several",
     },
     {"lm"},
     {"classifier", "training", "progress", "checkpoints", "runfolder", "run_texts", "card"},

@@ -27,11 +27,11 @@ def test_a_reply_column_is_no_level(tmp_path):
     assert "reply" not in plain.source["columns"]
     # A saved model takes the column it was trained with, where the table has it.
     again = read_labelled(
-        table, taxonomy=bundle.taxonomy, trained_on=("text", ["l1", "l2"], "said")
+        table, taxonomy=bundle.taxonomy, trained_on=("text", ["l1", "l2"], "said", None)
     )
     assert again.replies == tuple(row[3] for row in rows)
     without = read_labelled(
-        table, taxonomy=bundle.taxonomy, trained_on=("text", ["l1", "l2"], "gone")
+        table, taxonomy=bundle.taxonomy, trained_on=("text", ["l1", "l2"], "gone", None)
     )
     assert without.replies is None
 

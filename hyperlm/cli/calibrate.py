@@ -7,7 +7,14 @@ from typing import Annotated
 
 import typer
 
-from hyperlm.cli.columns import LabelColumns, PathSeparator, Split, TextColumn, listed
+from hyperlm.cli.columns import (
+    LabelColumns,
+    LabelSeparator,
+    PathSeparator,
+    Split,
+    TextColumn,
+    column_arguments,
+)
 from hyperlm.cli.errors import Debug, say
 from hyperlm.errors import OptionError, OutputError
 
@@ -30,6 +37,7 @@ def calibrate(
     text_column: TextColumn = None,
     label_columns: LabelColumns = None,
     path_separator: PathSeparator = None,
+    label_separator: LabelSeparator = None,
     batch_size: Annotated[int, typer.Option(help="Texts a forward pass.", min=1)] = 64,
     reset: Annotated[
         bool, typer.Option("--reset", help="Back to what training fitted, without any texts.")
@@ -37,10 +45,11 @@ def calibrate(
     json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
     debug: Debug = False,
 ) -> None:
-    """Fit the probabilities of a trained model to other texts; its answers stay as they are.
+    """Fit the probabilities of a trained model to other texts; its best paths stay as they are.
 
     The run's config.json keeps the temperature and what it was fitted to. Training has fitted it to
-    the val texts; where the texts of every day differ from those, fit it again.
+    the val texts; where the texts of every day differ from those, fit it again. Of texts with
+    several gold paths it also learns how large the share of a further path has to be.
     """
     from json import loads
 
@@ -65,12 +74,7 @@ def calibrate(
     if data is None:
         _reset(config, as_json=json)
         return
-    columns = {
-        "text_column": text_column,
-        "label_columns": listed(label_columns),
-        "path_separator": path_separator,
-    }
-    columns = {name: value for name, value in columns.items() if value is not None}
+    columns = column_arguments(text_column, label_columns, path_separator, label_separator)
     options, source = trained_on(run)
     whole = is_file_of(data, source, "all") and own_columns(columns, options, source)
     if split == "train" or whole or is_file_of(data, source, "train"):
@@ -95,30 +99,34 @@ def calibrate(
     many = f"{len(texts):,} text" + "s" * (len(texts) != 1)
     if len(texts) < _FEW:
         say(f"Note: {many} can hardly tell how sure answers should be; a few hundred can.")
-    before = model.temperature, model.evaluate(texts)["ece"]
-    after = model.calibrate(texts), model.evaluate(texts)["ece"]
+    before = model.temperature, model.several_from, model.evaluate(texts)["ece"]
+    model.calibrate(texts)
+    after = model.temperature, model.several_from, model.evaluate(texts)["ece"]
+    name = Path(data).name + ("" if Path(data).is_file() else f", {split}")
     fit = {
         "path_temperature": after[0],
-        "calibrated_on": {
-            "data": Path(data).name + ("" if Path(data).is_file() else f", {split}"),
-            "n": len(texts),
-            "trained": model.model.config.calibrated_on["trained"],
-        },
+        "calibrated_on": model.model.config.calibrated_on | {"data": name},
     }
+    if after[1] is not None:
+        fit["several_from"] = after[1]
     write_json(config, loads(config.read_text("utf-8")) | fit)
-    names = ("temperature", "ece")
+    names = ("temperature", "several_from", "ece")
+    told = [0, 2] if after[1] is None else [0, 1, 2]
     document = {
         "n": len(texts),
-        "before": dict(zip(names, before, strict=True)),
-        "after": dict(zip(names, after, strict=True)),
+        "before": {names[at]: before[at] for at in told},
+        "after": {names[at]: after[at] for at in told},
     }
     if json:
         show_json(document)
         return
     typer.echo(
         f"Fitted to {many}: temperature {before[0]:.2f} to {after[0]:.2f}; "
-        f"calibration error on them {before[1]:.3f} to {after[1]:.3f}."
+        f"calibration error on them {before[2]:.3f} to {after[2]:.3f}."
     )
+    if after[1] != before[1]:
+        was = "" if before[1] is None else f" (it was {before[1]:g})"
+        typer.echo(f"Further paths are answered from a share of {after[1]:g} on{was}.")
     typer.echo(f"Kept in {config}; metrics.json and the model card say what training measured.")
     typer.echo(f"Back to what training fitted: hyperlm calibrate {shlex.quote(str(run))} --reset")
 
@@ -139,6 +147,8 @@ def _reset(config: Path, *, as_json: bool) -> None:
         )
     if later is not None:
         fit = {"path_temperature": later["trained"], "calibrated_on": None}
+        if stored.get("several_from") is not None:
+            fit["several_from"] = later.get("trained_several_from")
         write_json(config, stored | fit)
         stored |= fit
     temperature = float(stored.get("path_temperature", 1.0))

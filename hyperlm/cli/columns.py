@@ -7,7 +7,15 @@ import typer
 
 from hyperlm.errors import OptionError
 
-__all__ = ["LabelColumns", "PathSeparator", "Split", "TextColumn", "column_arguments", "listed"]
+__all__ = [
+    "LabelColumns",
+    "LabelSeparator",
+    "PathSeparator",
+    "Split",
+    "TextColumn",
+    "column_arguments",
+    "listed",
+]
 
 Split = Annotated[
     str, typer.Option(help="Of a data set with splits; a single file is taken whole.")
@@ -18,6 +26,9 @@ LabelColumns = Annotated[
 ]
 PathSeparator = Annotated[
     str | None, typer.Option(help="Between the names in a column of whole paths.")
+]
+LabelSeparator = Annotated[
+    str | None, typer.Option(help="Between several labels in one cell, as ';'.", metavar="TEXT")
 ]
 
 
@@ -33,12 +44,18 @@ def listed(columns: str | None) -> tuple[str, ...] | None:
 
 
 def column_arguments(
-    text_column: str | None, label_columns: str | None, path_separator: str | None
+    text_column: str | None,
+    label_columns: str | None,
+    path_separator: str | None,
+    label_separator: str | None,
+    reply_column: str | None = None,
 ) -> dict[str, Any]:
     """Arguments for what reads a table: those that were given."""
     columns = {
         "text_column": text_column,
         "label_columns": listed(label_columns),
         "path_separator": path_separator,
+        "label_separator": label_separator,
+        "reply_column": reply_column,
     }
     return {name: value for name, value in columns.items() if value is not None}

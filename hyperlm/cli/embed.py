@@ -6,7 +6,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hyperlm.cli.columns import LabelColumns, PathSeparator, TextColumn, column_arguments
+from hyperlm.cli.columns import (
+    LabelColumns,
+    LabelSeparator,
+    PathSeparator,
+    TextColumn,
+    column_arguments,
+)
 from hyperlm.cli.errors import Debug, say
 from hyperlm.errors import DataError, OutputError
 
@@ -76,6 +82,7 @@ def embed(
     text_column: TextColumn = None,
     label_columns: LabelColumns = None,
     path_separator: PathSeparator = None,
+    label_separator: LabelSeparator = None,
     ranked: Annotated[
         int, _option("Output", "Nodes to rank for the results, sampled; 0 for all.")
     ] = 2000,
@@ -120,7 +127,8 @@ def embed(
             f"{taxonomy}: this is a run, whose labels have points already. Look at them with "
             f"'hyperlm visualize {taxonomy}', or name a taxonomy or a table."
         )
-    found = read_tree(taxonomy, **column_arguments(text_column, label_columns, path_separator))
+    columns = column_arguments(text_column, label_columns, path_separator, label_separator)
+    found = read_tree(taxonomy, **columns)
     for line in found.advice:
         say(f"Note: {line}")
     tree = found.taxonomy

@@ -1,5 +1,6 @@
 """How errors and warnings leave the command: explained on standard error, without code."""
 
+import errno
 import os
 import sys
 import traceback
@@ -74,6 +75,13 @@ class Commands(TyperGroup):
             if type(error).__module__.partition(".")[0] in ("typer", "click"):
                 raise
             first = str(error).strip().partition("\n")[0]
+            if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
+                self._explain(
+                    ctx,
+                    f"Error: {str(error.filename)[:40]}...: longer than names of files can be. Was "
+                    "a text given where a file, a folder or a name belongs?",
+                )
+                raise typer.Exit(1) from None
             self._explain(
                 ctx,
                 f"Error: {type(error).__name__}: {first}\nhyperlm did not expect this; please "

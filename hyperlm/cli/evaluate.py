@@ -5,7 +5,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hyperlm.cli.columns import LabelColumns, PathSeparator, Split, TextColumn, listed
+from hyperlm.cli.columns import (
+    LabelColumns,
+    LabelSeparator,
+    PathSeparator,
+    Split,
+    TextColumn,
+    column_arguments,
+)
 from hyperlm.cli.errors import Debug, say
 from hyperlm.cli.mistakes import check_target, write_mistakes
 
@@ -38,6 +45,7 @@ def evaluate(
         ),
     ] = None,
     path_separator: PathSeparator = None,
+    label_separator: LabelSeparator = None,
     limit: Annotated[
         int | None,
         typer.Option(help="Measure on so many of the texts, drawn at random with --seed.", min=1),
@@ -69,13 +77,9 @@ def evaluate(
         check_target(mistakes)
     quiet_libraries()
     model = load(run, batch_size=batch_size)
-    columns = {
-        "text_column": text_column,
-        "label_columns": listed(label_columns),
-        "reply_column": reply_column,
-        "path_separator": path_separator,
-    }
-    columns = {name: value for name, value in columns.items() if value is not None}
+    columns = column_arguments(
+        text_column, label_columns, path_separator, label_separator, reply_column
+    )
     texts = texts_of_run(run, model.taxonomy, data=data, split=split, note=_note, columns=columns)
     if reply_tokens is not None:
         set_reply_tokens(getattr(model, "decoder", None), reply_tokens)

@@ -76,6 +76,9 @@ def experiment(
     path_separator: Annotated[
         str | None, typer.Option(help="As for train.", metavar="TEXT")
     ] = None,
+    label_separator: Annotated[
+        str | None, typer.Option(help="As for train.", metavar="TEXT")
+    ] = None,
     taxonomy: Annotated[str | None, typer.Option(help="As for train.", metavar="FILE")] = None,
     document: Annotated[
         Path, typer.Option(help="What report writes; figures go to images/ beside it.")
@@ -96,6 +99,7 @@ def experiment(
         "text_column": text_column,
         "label_columns": listed(label_columns),
         "path_separator": path_separator,
+        "label_separator": label_separator,
         "taxonomy": taxonomy,
     }
     told: dict[str, Any] = {"seeds": seeds}

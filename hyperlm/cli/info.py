@@ -82,6 +82,7 @@ def _model_facts(run: str) -> dict[str, Any]:
         "curvature": curvature,
         "loss": head.loss_kind,
         "path_temperature": config.path_temperature,
+        "several_from": config.several_from,
         "calibrated_on": config.calibrated_on,
         "levels": [
             {"name": name, "nodes": len(nodes)}
@@ -140,6 +141,8 @@ def _show(facts: dict[str, Any]) -> None:
         how = "continues it" if step is not None else "begins again"
         rows.append(("status", f"not finished ({where}); hyperlm train --resume {how}"))
     else:
+        if facts["status"] == "training":
+            rows.append(("status", "stopped as it finished; hyperlm train --resume completes it"))
         levels = ", ".join(f"{level['nodes']:,} {level['name']}" for level in facts["levels"])
         given = facts["lora"] or {}
         name = "HypLoRA" if given.get("adapter") == "hyplora" else "LoRA"
@@ -157,6 +160,8 @@ def _show(facts: dict[str, Any]) -> None:
                 known = f"at temperature {heat:g}, fitted to {texts}"
                 known += "; the errors below are from before" if facts["results"] else ""
             rows.append(("probabilities", known))
+            if (cut := facts["several_from"]) is not None:
+                rows.append(("answers", f"all paths with a share of at least {cut:g} (fitted)"))
         if "nodes" in facts:
             kind = "tree" if facts["tree"] else "DAG"
             ends = f"{facts['path_ends']:,} ends"

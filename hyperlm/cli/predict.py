@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["answer_columns", "predict"]
 
-_SEPARATOR = " > "
+_SEPARATOR, _AND = " > ", " | "  # between the names of a path, and between paths
 
 
 def predict(
@@ -67,8 +67,9 @@ def predict(
     """Label texts.
 
     With --input and --output the table gets these columns: path; probability (of the last label of
-    the path); per level predicted_LEVEL and probability_LEVEL; with --threshold, stopped (whether
-    it ended the answer early); top (the best whole paths); and empty_text. No row is left out.
+    the path); paths (all that are answered, from a model of texts with several); per level
+    predicted_LEVEL and probability_LEVEL; with --threshold, stopped (whether it ended the answer
+    early); top (the best whole paths); and empty_text. No row is left out.
     """
     if bool(text) == bool(input):
         raise typer.BadParameter("give either --text (once or more) or --input.")
@@ -120,17 +121,25 @@ def answer_columns(
     none: float | None = None,
     *,
     thresholded: bool = False,
+    several: bool = False,
+    joined: bool = False,
 ) -> dict[str, Any]:
     """The columns that a prediction adds to its row.
 
     Args:
         none: what stands for the probability of a level that the path does not reach.
         thresholded: tell whether the threshold ended the answer early.
+        several: tell all paths of the answer.
+        joined: as one string, for tables without lists.
     """
     row: dict[str, Any] = {
         "path": _SEPARATOR.join(answer.path),
         "probability": answer.probabilities[-1] if answer.path else none,
     }
+    if several:
+        row["paths"] = [list(path) for path in answer.paths]
+        if joined:
+            row["paths"] = _AND.join(map(_SEPARATOR.join, answer.paths))
     levels = itertools.zip_longest(level_names, answer.path, answer.probabilities)
     for name, label, probability in levels:
         row[f"predicted_{name}"] = label
@@ -175,7 +184,8 @@ def _table(
     blank = model.predict([""], top_k=1)[0]
     columns = functools.partial(
         answer_columns, level_names=model.level_names, prefix=prefix, none=none,
-        thresholded=threshold is not None,
+        thresholded=threshold is not None, several=model.several_from is not None,
+        joined=suffix in (".csv", ".tsv"),
     )  # fmt: skip
     added = list(columns(blank))
     there = list(read_columns(source))
@@ -236,7 +246,13 @@ def _show(
             [
                 {
                     "text": text,
-                    **answer_columns(answer, model.level_names, "", thresholded=thresholded),
+                    **answer_columns(
+                        answer,
+                        model.level_names,
+                        "",
+                        thresholded=thresholded,
+                        several=model.several_from is not None,
+                    ),
                 }
                 for text, answer in zip(texts, answers, strict=True)
             ]
@@ -250,5 +266,7 @@ def _show(
             for name, probability in zip(answer.path, answer.probabilities, strict=True)
         ]
         typer.echo(f"  {_SEPARATOR.join(steps) or '(no label is sure enough)'}")
+        for further in answer.paths[1:]:
+            typer.echo(f"  and {_SEPARATOR.join(further)}")
         for other in answer.top:
             typer.echo(f"    {other.probability:.3f}  {_SEPARATOR.join(other.path)}")

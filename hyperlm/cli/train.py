@@ -72,6 +72,12 @@ def train(
     path_separator: Annotated[
         str, _data("What stands between the names in a column of whole paths.", "TEXT")
     ] = _ONE.path_separator,
+    label_separator: Annotated[
+        str | None,
+        _data(
+            "What stands between several labels in one cell, as ';'. Else a cell has one.", "TEXT"
+        ),
+    ] = _ONE.label_separator,
     taxonomy: Annotated[
         str | None,
         _data("Taxonomy file; if not given, the tree of all label paths in the data.", "FILE"),

@@ -7,7 +7,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hyperlm.cli.columns import LabelColumns, PathSeparator, TextColumn, column_arguments
+from hyperlm.cli.columns import (
+    LabelColumns,
+    LabelSeparator,
+    PathSeparator,
+    TextColumn,
+    column_arguments,
+)
 from hyperlm.cli.errors import Debug, say
 from hyperlm.cli.output import show_json
 from hyperlm.errors import OptionError, OutputError
@@ -147,6 +153,7 @@ def visualize(
     text_column: TextColumn = None,
     label_columns: LabelColumns = None,
     path_separator: PathSeparator = None,
+    label_separator: LabelSeparator = None,
     as_json: Annotated[
         bool,
         typer.Option(
@@ -172,15 +179,17 @@ def visualize(
         "--seed": seed is not None and not page,
     }
     _refuse_unused([name for name, said in given.items() if said], figure, page=page)
-    columns = column_arguments(text_column, label_columns, path_separator)
+    columns = column_arguments(text_column, label_columns, path_separator, label_separator)
     of_texts = {"--data": data, "--split": split, "--limit": limit}
     asked = ", ".join(name for name, value in of_texts.items() if value is not None)
     seed = seed or 0
     if figure is FigureName.sweep:
         if columns:
+            from hyperlm.options_checks import flag
+
             raise OptionError(
-                "--text-column, --label-columns, --path-separator: of a table of labels; --figure "
-                "sweep reads scores. Leave them out."
+                f"{', '.join(map(flag, columns))}: of a table of labels; --figure sweep reads "
+                "scores. Leave this out."
             )
         _refuse_texts(asked, "--figure sweep reads scores")
         done: dict[str, Any] = {"output": str(target), "figure": "sweep"}

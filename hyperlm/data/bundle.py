@@ -91,6 +91,7 @@ def load_data(
     label_columns: Sequence[str] | None = None,
     reply_column: str | None = None,
     path_separator: str = " > ",
+    label_separator: str | None = None,
     taxonomy: str | Path | Taxonomy | None = None,
     descriptions: str | Path | None = None,
     seed: int = 0,
@@ -109,6 +110,7 @@ def load_data(
         reply_column: With the text wanted in answer, for answers of labels and then words. By
             default none, but for dialogues what the labelled turn says; ``none`` for none there.
         path_separator: Between the names in a cell that holds a whole path.
+        label_separator: Between several labels in a cell, as ``;``; by default a cell holds one.
         taxonomy: Or a file that ``Taxonomy.read`` understands.
         descriptions: Table of what labels mean; see :func:`~.descriptions.read_descriptions`.
         seed, val_fraction: Of the cuts; val_fraction in (0, 0.5] is of all rows of the table.
@@ -137,7 +139,12 @@ def load_data(
     if dialogues:
         found = replace(found, tables={split: turns(t) for split, t in found.tables.items()})
     columns, names = _columns(
-        found.tables[first], text_column, label_columns, reply_column, path_separator
+        found.tables[first],
+        text_column,
+        label_columns,
+        reply_column,
+        path_separator,
+        label_separator,
     )
     parts, cuts = _splits(found, columns, wanted, seed, val_fraction)
     if label_columns is None:
@@ -185,13 +192,15 @@ def read_labelled(
     label_columns: Sequence[str] | None = None,
     reply_column: str | None = None,
     path_separator: str = " > ",
-    trained_on: tuple[str, Sequence[str], str | None] | None = None,
+    label_separator: str | None = None,
+    trained_on: tuple[str, Sequence[str], str | None, str | None] | None = None,
 ) -> LabelledTexts:
     """Read labelled texts for a saved model: every row of a file, or one split of a data set.
 
     Args:
         trained_on: Text, label and reply columns of the training data, taken where no others are
-            named and the table has them: it may hold more columns than that.
+            named and the table has them: it may hold more columns than that. And what stands there
+            between labels in a cell, for a single column of labels.
 
     Raises:
         DataError: Also for labels that ``taxonomy`` lacks, all of them in one message.
@@ -205,20 +214,37 @@ def read_labelled(
             "one of these with --split, or give a file."
         )
     if trained_on is not None:
-        text, labels, reply = trained_on
-        row = table.columns()
-        text_column = text if text_column is None and text in row else text_column
+        text, labels, reply, between = trained_on
+        text_column = _there([text], table)[0] if text_column is None else text_column
         table = _taken_apart(table, text_column)
-        row = table.columns()
-        if label_columns is None and set(labels) <= row.keys():
-            label_columns = labels
-        reply_column = reply if reply_column is None and reply in row else reply_column
+        there = [name for name in _there(labels, table) if name is not None]
+        if label_columns is None and len(there) == len(labels):
+            label_columns = there
+        reply_column = _there([reply], table)[0] if reply_column is None else reply_column
+        if label_separator is None and label_columns is not None and len(label_columns) == 1:
+            label_separator = between
     else:
         table = _taken_apart(table, text_column)
-    columns, _ = _columns(table, text_column, label_columns, reply_column, path_separator)
+    columns, _ = _columns(
+        table, text_column, label_columns, reply_column, path_separator, label_separator
+    )
     texts = read_labels(table, columns)
     gold_nodes(texts, taxonomy)
     return texts
+
+
+def _there(names: Sequence[str | None], table: Table) -> list[str | None]:
+    """The columns of these names, also written in other capitals; None where there is none."""
+    row = list(table.columns())
+    plain = [name.strip().lower() for name in row]
+
+    def same(name: str | None) -> str | None:
+        if name is None or name in row:
+            return name
+        wanted = name.strip().lower()
+        return row[plain.index(wanted)] if plain.count(wanted) == 1 else None
+
+    return [same(name) for name in names]
 
 
 def check_trainable(bundle: DataBundle) -> None:
@@ -272,6 +298,7 @@ def _columns(
     label_columns: Sequence[str] | None,
     reply_column: str | None,
     separator: str,
+    between: str | None,
 ) -> tuple[Columns, tuple[str, ...]]:
     """Columns of the data set, settled on one table, and names of levels where they tell."""
     row = table.columns()
@@ -282,6 +309,7 @@ def _columns(
         label_columns=table.labels if label_columns is None else label_columns,
         reply_column=None if reply == NO_REPLY else reply,
         separator=separator,
+        between=between,
         table=table.name,
         typed=table.typed,
     )

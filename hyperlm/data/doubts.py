@@ -55,7 +55,7 @@ def separator_doubts(paths: Sequence[LabelPath], columns: Columns) -> list[str]:
             return [
                 f"{unsplit} of {len(paths)} labels contain {sign!r}, none the separator "
                 f"{columns.separator!r}: they were taken as one level. If {sign!r} separates "
-                "levels, give it as --path-separator"
+                "levels, give it as --path-separator; if labels of one text, as --label-separator"
             ]
     return []
 
@@ -134,7 +134,8 @@ def _both_ways(paths: Sequence[LabelPath]) -> list[str]:
     upper, lower = both[0]
     return [
         f"{upper!r} stands above {lower!r} and below it: a list of names is one path, from the top "
-        'down. Several labels of one text are a list of paths, as [["a"], ["b"]]'
+        'down. Several labels of one text are a list of paths, as [["a"], ["b"]], or one cell with '
+        "--label-separator"
     ]
 
 
@@ -174,8 +175,8 @@ def _lists(names: Counter[str], columns: Columns) -> list[str]:
     joined = [name for name in names if ";" in name]
     if len(columns.labels) == 1 and joined and len(joined) > len(names) / 10:
         return [
-            f"{len(joined):,} names contain ';', as {joined[0]!r}: several paths of one text are "
-            "given as a list of paths in JSON lines (docs/data.md)"
+            f"{len(joined):,} names contain ';', as {joined[0]!r}: if it stands between labels of "
+            "one text, give --label-separator ';'"
         ]
     return []
 

@@ -118,13 +118,14 @@ def _refuse_bare_names(paths: Iterable[Any]) -> None:
 class Columns:
     """Where text and labels stand. One label column holds whole paths, several one level each.
 
-    ``text`` is None in a table of labels alone.
+    ``text`` is None in a table of labels alone, ``between`` where a cell holds a single label.
     """
 
     text: str | None
     labels: tuple[str, ...]
     separator: str = " > "
     reply: str | None = None
+    between: str | None = None
 
 
 def no_column(wanted: str, columns: Sequence[str], table: str, option: str) -> DataError:
@@ -169,6 +170,7 @@ def choose_columns(
     label_columns: Sequence[str] | None = None,
     reply_column: str | None = None,
     separator: str = " > ",
+    between: str | None = None,
     table: str = "table",
     typed: bool = False,
     texts: bool = True,
@@ -178,9 +180,9 @@ def choose_columns(
     Labels by default: in typed tables (JSON lines, parquet) the column ``label`` or ``labels`` if
     there is one; otherwise every column but the text and the reply, in order, as one level each.
     Replies are only where ``reply_column`` says so. Without ``texts`` there are labels alone.
+    ``between`` stands between several labels in one cell.
     """
-    if not separator:
-        raise OptionError("the path separator is empty; give the sign between names, as ' > '.")
+    _check_separators(separator, between)
     names = list(row)
     text = choose_text_column(names, text_column, table=table) if texts else None
     if reply_column is not None and reply_column not in names:
@@ -214,7 +216,27 @@ def choose_columns(
             )
     if not labels:
         raise OptionError(f"{table}: give at least one label column with --label-columns.")
-    return Columns(text, tuple(labels), separator, reply_column)
+    if between is not None and len(labels) > 1:
+        raise OptionError(
+            f"--label-separator {between!r}: labels stand in {len(labels)} columns here, "
+            f"{', '.join(labels)}, of which each is a level and a text has one path. Name the one "
+            "column that holds several labels with --label-columns."
+        )
+    return Columns(text, tuple(labels), separator, reply_column, between)
+
+
+def _check_separators(separator: str, between: str | None) -> None:
+    if not separator:
+        raise OptionError("the path separator is empty; give the sign between names, as ' > '.")
+    if between is not None and not between.strip(" "):
+        raise OptionError(
+            "the label separator has nothing to see; give the sign between labels, as ';'."
+        )
+    if between is not None and (between in separator or separator in between):
+        raise OptionError(
+            f"--label-separator {between!r} and --path-separator {separator!r}: one contains the "
+            "other, so cells could be read in two ways. Give signs that differ."
+        )
 
 
 def text_of(row: Row, column: str, *, place: str = "", option: str = "--text-column") -> str:
@@ -278,7 +300,8 @@ def _paths_of(row: Row, columns: Columns, place: str) -> tuple[LabelPath, ...]:
         name = columns.labels[0]
         value = row.get(name)
         if isinstance(value, str):
-            found = [_path(value.split(columns.separator), place, name)]
+            cells = [value] if columns.between is None else value.split(columns.between)
+            found = [_path(cell.split(columns.separator), place, name) for cell in cells]
         elif isinstance(value, list) and any(isinstance(part, list) for part in value):
             if not all(isinstance(part, list) for part in value):
                 raise DataError(

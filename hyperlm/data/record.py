@@ -10,12 +10,13 @@ from typing import Any
 
 from hyperlm.data.doubts import label_doubts
 from hyperlm.data.gold import gold_nodes
-from hyperlm.data.labels import Columns, LabelledTexts
+from hyperlm.data.labels import Columns, LabelledTexts, LabelPath
 from hyperlm.data.named import Located
 from hyperlm.taxonomy import Taxonomy
 
 __all__ = ["describe", "file_record"]
 
+_SLIPS = 0.01  # share of texts
 _LISTED = 50  # a record lists so many classes or lines and counts the rest
 
 
@@ -42,6 +43,8 @@ def describe(
         warnings.append(f"{len(bare)} of {len(taxonomy.terminals)} classes have no training text")
     paths = [path for texts in read.values() for of_text in texts.paths for path in of_text]
     warnings += label_doubts(paths, columns, chosen=chosen or found.kind == "named")
+    if found.kind != "named" and "train" in read:
+        warnings += _torn(read["train"])
     for split, texts in read.items():
         empty = len(texts.empty_texts)
         warnings += [f"{empty} of {len(texts)} {split} texts are empty"] * bool(empty)
@@ -73,6 +76,22 @@ def _bare_classes(train: LabelledTexts, taxonomy: Taxonomy) -> list[str]:
     seen = {int(node) for nodes in gold_nodes(train, taxonomy) for node in nodes}
     bare = [int(node) for node in taxonomy.terminals if int(node) not in seen]
     return [" > ".join(taxonomy.path(node)) for node in bare]
+
+
+def _torn(train: LabelledTexts) -> list[str]:
+    """Texts in several rows with different labels, where they are more than slips."""
+    rows: dict[str, dict[tuple[LabelPath, ...], int]] = {}
+    for text, paths, line in zip(train.texts, train.paths, train.lines, strict=True):
+        if text.strip():
+            rows.setdefault(text, {}).setdefault(paths, line)
+    torn = [list(of_text.values()) for of_text in rows.values() if len(of_text) > 1]
+    if len(torn) < _SLIPS * len(rows) or not torn:
+        return []
+    return [
+        f"{len(torn):,} of {len(rows):,} different training texts stand in several rows with "
+        f"different labels, the first in {train.unit} {torn[0][0]} and {torn[0][1]}: each row is "
+        "learnt for itself. Put several labels of one text into one row (docs/data.md)"
+    ]
 
 
 def _shared_texts(read: Mapping[str, LabelledTexts]) -> dict[str, int]:

@@ -59,13 +59,15 @@ def read_tree(
     text_column: str | None = None,
     label_columns: Sequence[str] | None = None,
     path_separator: str | None = None,
+    label_separator: str | None = None,
 ) -> LabelTree:
     """The labels behind ``source``, with or without texts.
 
     Args:
         source: What ``Taxonomy.read`` or ``load_data`` takes, or a table of labels alone: a column
             for each level, coarse to fine, or a single one with whole paths.
-        text_column, label_columns, path_separator: As for ``load_data``; of tables only.
+        text_column, label_columns, path_separator, label_separator: As for ``load_data``; of
+            tables only.
 
     Raises:
         TaxonomyError, DataError, OptionError: It is none of these, or cannot be used.
@@ -75,6 +77,7 @@ def read_tree(
         "--text-column": text_column,
         "--label-columns": label_columns,
         "--path-separator": path_separator,
+        "--label-separator": label_separator,
     }
     given = [option for option, value in named.items() if value is not None]
     if _is_taxonomy(path, named=text_column is not None or label_columns is not None):
@@ -91,7 +94,9 @@ def read_tree(
             f"{', '.join(FORMATS)}, each also with .gz. Rename or convert the file."
         )
     found = locate(source, label_columns=label_columns)
-    parts, columns, level_names = _labels(found, text_column, label_columns, path_separator)
+    parts, columns, level_names = _labels(
+        found, text_column, label_columns, path_separator, label_separator
+    )
     taxonomy, _ = taxonomy_of(found.taxonomy, parts)
     notes, advice = list(found.warnings), []
     if label_columns is None and found.kind != "named" and len(columns.labels) > 1:
@@ -156,6 +161,7 @@ def _labels(
     text_column: str | None,
     label_columns: Sequence[str] | None,
     separator: str | None,
+    between: str | None,
 ) -> tuple[list[LabelledTexts], Columns, tuple[str, ...] | None]:
     """All tables, by the columns of the first; and names of levels where the columns have them."""
     parts: list[LabelledTexts] = []
@@ -177,6 +183,7 @@ def _labels(
                 label_columns=table.labels if label_columns is None else label_columns,
                 reply_column=table.reply,
                 separator=" > " if separator is None else separator,
+                between=between,
                 table=table.name,
                 typed=table.typed,
                 texts=texts,

@@ -56,8 +56,8 @@ class FrozenData:
         data: as ``hyperlm train --data``.
         backbone: as there.
         max_length: tokens read of a text.
-        columns: ``text_column``, ``label_columns``, ``path_separator``, ``taxonomy``, as for
-            :func:`~hyperlm.data.load_data`, where they are not the usual ones.
+        columns: ``text_column``, ``label_columns``, ``path_separator``, ``label_separator``,
+            ``taxonomy``, as for :func:`~hyperlm.data.load_data`, where they are not the usual ones.
         progress: show bars while features are computed.
     """
 

@@ -32,9 +32,12 @@ class HierarchicalLMConfig(PreTrainedConfig):
         tokens: known to the tokenizer that was saved beside the model.
         path_temperature: what divides the scores of paths before they become probabilities; 1 until
             :func:`~hyperlm.calibration.fit_temperature` has seen texts.
+        several_from: the share from which on further paths are answered beside the best, as
+            :func:`~hyperlm.several.fit_cut` finds it on texts with several gold paths; ``None`` for
+            one path a text.
         calibrated_on: ``{"data": ..., "n": ..., "trained": ...}`` of a later fit, whose data only
-            ``hyperlm calibrate`` knows by name, with the temperature that training had fitted;
-            ``None`` where it is that.
+            ``hyperlm calibrate`` knows by name, with the temperature that training had fitted, and
+            its ``several_from`` as ``trained_several_from``; ``None`` where they are those.
     """
 
     model_type = "hyperlm"
@@ -55,6 +58,7 @@ class HierarchicalLMConfig(PreTrainedConfig):
     max_length: int = 128
     tokens: int | None = None
     path_temperature: float = 1.0
+    several_from: float | None = None
     calibrated_on: dict | None = None
 
     def tree(self) -> Taxonomy:

@@ -45,8 +45,8 @@ def read_source(
         path: Which of them it is, is told by what is there. Of a data set the labels are shown.
         data, split, limit: See :func:`collect_run`; without a run there are no texts.
         say: Told every note as it arises; by default they go to standard error.
-        columns: ``text_column``, ``label_columns``, ``path_separator``: of ``data``, or of the
-            table at ``path``.
+        columns: ``text_column``, ``label_columns``, ``path_separator``, ``label_separator``: of
+            ``data``, or of the table at ``path``.
     Raises:
         ModelError, TaxonomyError, DataError: What is there cannot be used; the message says why.
     """
