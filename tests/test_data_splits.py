@@ -62,6 +62,42 @@ def test_fractions_outside_the_range_are_refused(fraction):
         stratified_split(["a", "a"], ["x", "y"], fraction, 0)
 
 
+@given(
+    st.lists(st.lists(st.sampled_from("abcdefg"), min_size=1, max_size=3, unique=True), min_size=4),
+    st.sampled_from([0.1, 0.25, 0.5]),
+    st.integers(0, 50),
+    st.randoms(use_true_random=False),
+)
+def test_texts_with_several_labels_are_drawn_and_every_label_keeps_a_text(
+    labels, fraction, seed, random
+):
+    rows = [(f"t{row}", tuple((name,) for name in names)) for row, names in enumerate(labels)]
+
+    def parts(rows):
+        some = LabelledTexts(tuple(t for t, _ in rows), tuple(p for _, p in rows))
+        rest, part, _ = cut(some, fraction, seed)
+        return rest, () if part is None else part.texts
+
+    rest, drawn = parts(rows)
+    kept = {path for paths in rest.paths for path in paths}
+    assert kept == {path for _, paths in rows for path in paths}
+    assert len(drawn) <= max(1, round(fraction * len(rows)) + 7)  # a rounding of each label
+    shuffled = random.sample(rows, len(rows))
+    assert sorted(parts(shuffled)[1]) == sorted(drawn)
+
+
+def test_combinations_that_occur_once_are_drawn_like_others():
+    """Every pair of ten labels, and each label alone four times."""
+    pairs = [((a,), (b,)) for a in range(10) for b in range(a)]
+    alone = [((a,),) for a in range(10)] * 4
+    paths = [tuple((str(name),) for (name,) in some) for some in (*pairs, *alone)]
+    texts = LabelledTexts(tuple(f"t{row}" for row in range(len(paths))), tuple(paths))
+    _, part, _ = cut(texts, 0.2, 0)
+    several = sum(len(some) > 1 for some in part.paths)
+    assert len(part) == 17
+    assert 5 <= several <= 13  # 45 of 85 texts
+
+
 def test_a_cut_is_recorded_and_texts_keep_their_lines():
     paths = [(("a", "b"),)] * 10 + [(("a",),)] * 10
     texts = LabelledTexts([str(i) for i in range(20)], paths, "t.csv", list(range(2, 22)))

@@ -7,13 +7,14 @@ read elsewhere gives the same split.
 
 import hashlib
 import math
+from collections import Counter
 from collections.abc import Hashable, Sequence
 from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 
-from hyperlm.data.labels import LabelledTexts
+from hyperlm.data.labels import LabelledTexts, LabelPath
 from hyperlm.data.table import FORMATS
 from hyperlm.errors import DataError, OptionError
 
@@ -106,10 +107,36 @@ def _together(texts: LabelledTexts, fraction: float, seed: int) -> tuple[np.ndar
         first.setdefault(text, row) if text.strip() else row for row, text in enumerate(texts.texts)
     ]
     led = sorted(set(leader))
-    labels, own = [texts.paths[row] for row in led], [texts.texts[row] for row in led]
-    _, part = stratified_split(labels, own, fraction, seed)
-    chosen = np.isin(leader, [led[at] for at in part])
+    own = [texts.texts[row] for row in led]
+    paths = [texts.paths[row] for row in led]
+    _, part = stratified_split(_strata(paths), own, fraction, seed)
+    kept = _all_kept(paths, own, set(part.tolist()))
+    chosen = np.isin(leader, [led[at] for at in kept])
     return np.flatnonzero(~chosen), np.flatnonzero(chosen)
+
+
+def _strata(paths: Sequence[tuple[LabelPath, ...]]) -> list[tuple[LabelPath, ...]]:
+    """The class of each text; of one with several labels its rarest, not what it combines.
+
+    Combinations occur once or twice, and would hardly ever be drawn.
+    """
+    counts = Counter(path for of_text in paths for path in set(of_text))
+    return [
+        (min(of_text, key=lambda path: (counts[path], path)),) if len(of_text) > 1 else of_text
+        for of_text in paths
+    ]
+
+
+def _all_kept(
+    paths: Sequence[tuple[LabelPath, ...]], texts: Sequence[str], part: set[int]
+) -> list[int]:
+    """The part without texts that would leave one of their several labels no other text."""
+    left = Counter(path for row, of_text in enumerate(paths) if row not in part for path in of_text)
+    for row in sorted(part, key=lambda row: (paths[row], texts[row])):
+        if len(paths[row]) > 1 and not all(left[path] for path in paths[row]):
+            part = part - {row}
+            left.update(paths[row])
+    return sorted(part)
 
 
 def cut(
