@@ -217,6 +217,16 @@ def test_a_header_of_semicolons_and_no_comma_is_one_of_semicolons(tmp_path, head
     assert gzip.decompress(copy.read_bytes()).startswith(b"\xef\xbb\xbf") == bool(mark)
 
 
+def test_between_semicolons_numbers_have_a_decimal_comma(tmp_path):
+    row = {"text": "3.5", "p": 0.25, "q": np.float32(1e-5), "n": 7, "top": [{"p": 0.5}]}
+    write_rows(tmp_path / "t.csv", [row], form=CsvForm(";"))
+    (there,) = read_rows(tmp_path / "t.csv")
+    # Cells of the user's and JSON stay as they are.
+    assert there == {"text": "3.5", "p": "0,25", "q": "1e-05", "n": "7", "top": '[{"p": 0.5}]'}
+    write_rows(tmp_path / "t.csv", [row])
+    assert next(iter(read_rows(tmp_path / "t.csv")))["p"] == "0.25"
+
+
 @pytest.mark.parametrize("header", ["text,l1", '"text;",l1', "text,a;b", 'i;d,"te\nxt"'])
 def test_a_comma_in_the_header_keeps_commas(tmp_path, header):
     path = write(tmp_path / "t.csv", f"{header}\na;b,c\n")

@@ -42,7 +42,8 @@ def write_rows(
         rows: Lists and mappings become JSON in CSV and TSV cells, None an empty cell.
         fieldnames: Columns in order, of which a row may lack some. By default the keys of the first
             row, or in JSON lines the keys of each row.
-        form: How a CSV is written; with commas by default.
+        form: How a CSV is written; with commas by default. Between semicolons numbers have a
+            decimal comma: where Excel writes such tables it reads 0.5 as something else.
 
     Raises:
         DataError: Unknown suffix. OutputError: a row has a column that is not in ``fieldnames``, a
@@ -129,7 +130,9 @@ def _json(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, default=_plain, allow_nan=False)
 
 
-def _cell(value: Any) -> Any:
+def _cell(value: Any, delimiter: str) -> Any:
+    if delimiter == ";" and isinstance(value, float | np.floating):
+        return str(value).replace(".", ",")
     return _json(value) if isinstance(value, list | tuple | dict) else value
 
 
@@ -145,7 +148,7 @@ def _write_csv(target: BinaryIO, rows: _Counted, form: CsvForm) -> None:
     special = any(sign in name for name in rows.fieldnames for sign in "\r,;")
     (careful if special else writer).writerow(rows.fieldnames)
     for row in rows:
-        cells = [_cell(row.get(name)) for name in rows.fieldnames]
+        cells = [_cell(row.get(name), delimiter) for name in rows.fieldnames]
         returns = any(isinstance(cell, str) and "\r" in cell for cell in cells)
         (careful if returns else writer).writerow(cells)
     text.flush()
