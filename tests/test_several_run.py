@@ -14,6 +14,7 @@ import hyperlm
 from hyperlm.data import load_data, read_labelled, read_rows
 from hyperlm.errors import HyperlmError
 from hyperlm.several import decode_several
+from hyperlm.viz.answering import answerer
 
 pytest_plugins = ["cli_fixtures", "run_fixtures"]
 
@@ -172,6 +173,15 @@ def test_the_command_tells_all_paths(command: Command, several_run, tmp_path: Pa
     card = (run / "README.md").read_text("utf-8")
     assert f"from a share of {model.several_from:g} on" in card
     assert "--label-separator ';'" in card
+
+
+def test_the_page_is_told_which_paths_are_answered(several_run) -> None:
+    model = hyperlm.load(several_run[0])
+    answer = answerer(model, [])
+    texts = model.texts("test").texts[:12]
+    for text, said in zip(texts, model.predict(texts), strict=True):
+        told = [tuple(path["path"]) for path in answer(text)["top"] if path["answered"]]
+        assert told == list(said.paths)[:5]
 
 
 def test_calibrate_fits_how_many_paths_too(

@@ -22,8 +22,9 @@ def answerer(model: Classifier, layouts: Sequence[Layout]) -> Callable[[str], di
     """A function that reads one text and says what the model makes of it.
 
     Its answer has the keys ``text path nodes probabilities top positions empty``: the decoded path
-    with the probability of being at or below each of its nodes, the most probable paths, and where
-    the text lies in each layout that can place it, as a tangent vector at the origin.
+    with the probability of being at or below each of its nodes, the most probable paths (and
+    whether each is ``answered``), and where the text lies in each layout that can place it, as a
+    tangent vector at the origin.
     """
 
     def answer(text: str) -> dict[str, Any]:
@@ -34,6 +35,7 @@ def answerer(model: Classifier, layouts: Sequence[Layout]) -> Callable[[str], di
             read.top_nodes[0].tolist(),
             read.top_paths[0].tolist(),
             read.top_probabilities[0].tolist(),
+            read.answered[0].tolist(),
             strict=True,
         )
         one = TextData(
@@ -56,8 +58,9 @@ def answerer(model: Classifier, layouts: Sequence[Layout]) -> Callable[[str], di
                     "path": [taxonomy.name(n) for n in path if n >= 0],
                     "node": node,
                     "probability": probability,
+                    "answered": answered,
                 }
-                for node, path, probability in tops
+                for node, path, probability, answered in tops
                 if node >= 0
             ],
             "positions": {

@@ -18,6 +18,7 @@ from hyperlm import decoding
 from hyperlm.classifier import Classifier
 from hyperlm.classifier_text import TextClassifier
 from hyperlm.lm.batches import Collator, tokenise
+from hyperlm.several import decode_several
 
 __all__ = ["Read", "read_texts"]
 
@@ -37,6 +38,8 @@ class Read:
         top_nodes: ``(M, k)`` end nodes of the best paths, best first.
         top_paths: ``(M, k, L)`` those paths.
         top_probabilities: ``(M, k)``.
+        answered: ``(M, k)`` bool, which of them are the answer: the first, and more where the
+            model answers several.
     """
 
     tangents: NDArray[np.float64]
@@ -47,6 +50,7 @@ class Read:
     top_nodes: NDArray[np.int64]
     top_paths: NDArray[np.int64]
     top_probabilities: NDArray[np.float64]
+    answered: NDArray[np.bool_]
 
 
 @torch.inference_mode()
@@ -60,7 +64,9 @@ def read_texts(model: Classifier, texts: Sequence[str], *, k: int = 5) -> Read:
         return _from_words(model, texts, k)
     head, levels = model.model.head, model.taxonomy.num_levels
     k = min(k, len(model.taxonomy.terminals))
-    shapes = ((0, head.dim), (0,), (0, levels), (0, levels), (0,), (0, k), (0, k, levels), (0, k))
+    shapes = (
+        (0, head.dim), (0,), (0, levels), (0, levels), (0,), (0, k), (0, k, levels), (0, k), (0, k),
+    )  # fmt: skip
     parts = [[np.zeros(shape)] for shape in shapes]
     for start in range(0, len(texts), _WINDOW):
         logits, tangents = _forward(model, texts[start : start + _WINDOW])
@@ -72,14 +78,25 @@ def read_texts(model: Classifier, texts: Sequence[str], *, k: int = 5) -> Read:
         of_path = marginals.gather(1, path.clamp(min=0)).masked_fill(path < 0, 0)
         answers = (
             tangents, best.nodes[:, 0], path, of_path, best.prob[:, 0], best.nodes,
-            best.path_nodes, best.prob,
+            best.path_nodes, best.prob, _answered(model, logits, best.nodes),
         )  # fmt: skip
         for part, answer in zip(parts, answers, strict=True):
             part.append(answer.double().numpy() if answer.is_floating_point() else answer.numpy())
     wide: list[Any] = [np.concatenate(part) for part in parts]
     for column in (1, 2, 5, 6):  # node numbers, which the empty starts made floats
         wide[column] = wide[column].astype(np.int64)
+    wide[8] = wide[8].astype(bool)
     return Read(*wide)
+
+
+def _answered(model: Classifier, logits: Tensor, nodes: Tensor) -> Tensor:
+    """Which of the best end nodes ``(B, k)`` the answer has."""
+    if model.several_from is None:
+        return torch.arange(nodes.shape[1]).eq(0).expand_as(nodes)
+    head = model.model.head
+    cuts = head.cuts(logits.device)
+    several = decode_several(logits, cuts, model.several_from, loss=head.loss_kind).nodes
+    return (nodes.unsqueeze(2) == several.unsqueeze(1)).any(2)
 
 
 def _from_words(model: TextClassifier, texts: Sequence[str], k: int) -> Read:
@@ -94,6 +111,7 @@ def _from_words(model: TextClassifier, texts: Sequence[str], k: int) -> Read:
         top_nodes=np.full((count, k), -1),
         top_paths=np.full((count, k, levels), -1),
         top_probabilities=np.zeros((count, k)),
+        answered=np.arange(k)[None].repeat(count, 0) == 0,
     )
 
     def nodes(path: Sequence[str]) -> list[int]:

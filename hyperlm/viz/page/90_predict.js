@@ -93,24 +93,27 @@ class Predict {
       ),
     );
     const others = answer.top.filter((entry) => entry.node !== answer.nodes.at(-1)).slice(0, 4);
+    const paths = (title, entries) =>
+      entries.length
+        ? [
+            make("h3", {}, title),
+            make(
+              "ul",
+              { class: "nodes" },
+              entries.map((entry) =>
+                make("li", {}, nodeButton(app, entry.node, percent(entry.probability), true)),
+              ),
+            ),
+          ]
+        : [];
     this.result.replaceChildren(
       make("h3", {}, "Its path"),
       levels.length
         ? make("ol", { class: "nodes" }, levels)
         : make("p", {}, "No label is sure enough."),
+      ...paths("Also answered", others.filter((entry) => entry.answered === true)),
+      ...paths("Other paths", others.filter((entry) => entry.answered !== true)),
     );
-    if (others.length) {
-      this.result.append(
-        make("h3", {}, "Other paths"),
-        make(
-          "ul",
-          { class: "nodes" },
-          others.map((entry) =>
-            make("li", {}, nodeButton(app, entry.node, percent(entry.probability), true)),
-          ),
-        ),
-      );
-    }
     app.setAnswer(answer);
   }
 
