@@ -189,6 +189,8 @@ def _sureness(model: HierarchicalLM | HierarchicalDecoder, metrics: dict[str, An
     cut = model.config.several_from
     if cut is None:
         return told
+    if cut == 1:
+        return f"{told} Val texts with several labels are answered best by one path each."
     return (
         f"{told} Further paths are answered beside the best from a share of {cut:g} on, also "
         "fitted to val; *several paths* are figures of all of them, the others of the best alone. "

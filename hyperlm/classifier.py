@@ -222,7 +222,7 @@ class Classifier:
                 some = decode_several(logits, cuts, cut, loss=kind)
                 if threshold is not None:
                     some = stopped(some, marginals, threshold)
-                further = [paths[1:] for paths in some.paths(self.taxonomy)]
+                further = some.paths(self.taxonomy)
             if threshold is not None:
                 answer = decoding.decode_threshold(marginals, answer, threshold)
         paths, tops = answer.paths(self.taxonomy), best.paths(self.taxonomy)

@@ -24,7 +24,8 @@ class Prediction:
         empty: the text had nothing but white space; the answer then means nothing.
         stopped: a threshold ended the path above the end of the best whole one.
         paths: all paths of the answer, ``path`` first; others stand here where the model was
-            trained on texts with several, a threshold shortens each for itself.
+            trained on texts with several. A threshold shortens each for itself, and may leave
+            others where nothing is left of ``path``.
     """
 
     path: tuple[str, ...]

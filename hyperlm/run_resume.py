@@ -71,4 +71,6 @@ def check_same_data(bundle: DataBundle, record: dict[str, Any], folder: Path) ->
         raise DataError(
             f"--resume: the data is not what {folder} was started with: {', '.join(differ)} "
             "changed. Bring the old data back, or start another run in another --output."
+            + f" Version {record['hyperlm']} cut it otherwise."
+            * (differ == ["cuts"])
         )

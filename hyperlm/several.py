@@ -44,14 +44,16 @@ def decode_several(
 ) -> Decoded:
     """The best path of each text and every further one whose share is at least ``cut``.
 
+    Of two paths of which one goes on in the other the more probable is answered.
+
     Args:
         logits: ``(B, N)``; -inf masks a node.
         cut: In (0, 1]. At most 1 / cut paths can reach it.
         loss: The loss the logits were trained with.
     Returns:
-        ``Decoded`` of shapes ``(B, k)`` and ``(B, k, L)``, best first; where a text has fewer than
-        k answers, ``nodes`` and ``path_nodes`` are -1 and ``log_prob`` is -inf. k depends on the
-        cut and the taxonomy alone.
+        ``Decoded`` of shapes ``(B, k)`` and ``(B, k, L)``, best first; what is not answered has
+        -1 in ``nodes`` and ``path_nodes`` and -inf in ``log_prob``. k depends on the cut and the
+        taxonomy alone.
     Raises:
         OptionError: A cut outside (0, 1]. ModelError, OptionError: As ``decode``.
     """
@@ -61,7 +63,7 @@ def decode_several(
     # So many can reach the cut, and one more by a rounding.
     k = min(len(cuts.terminals), int(1 / cut) + 1)
     best = top_k(logits, cuts, k, loss=loss)
-    out = best.prob < cut
+    out = (best.prob < cut) | _said_by_others(best, cuts)
     out[:, :1] = False
     return replace(
         best,
@@ -69,6 +71,19 @@ def decode_several(
         path_nodes=best.path_nodes.masked_fill(out.unsqueeze(2), -1),
         log_prob=best.log_prob.masked_fill(out, -torch.inf),
     )
+
+
+def _said_by_others(best: Decoded, cuts: Cuts) -> Tensor:
+    """Which paths ``(B, k)`` lie on a more probable one that is answered, or go on below it."""
+    out = torch.zeros_like(best.nodes, dtype=torch.bool)
+    if len(cuts.terminals) == len(cuts.taxonomy.leaves):
+        return out  # no path goes on in another
+    for at in range(1, best.nodes.shape[1]):
+        node, path = best.nodes[:, at, None], best.path_nodes[:, at]
+        below = (best.path_nodes[:, :at] == node.unsqueeze(2)).any(2)
+        above = (path.unsqueeze(1) == best.nodes[:, :at].unsqueeze(2)).any(2)
+        out[:, at] = ((below | above) & ~out[:, :at]).any(1)
+    return out
 
 
 def stopped(several: Decoded, marginals: Tensor, threshold: float) -> Decoded:

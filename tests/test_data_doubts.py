@@ -3,8 +3,8 @@
 import pytest
 
 from hyperlm.data import load_data, write_rows
+from hyperlm.data.columns import Columns
 from hyperlm.data.doubts import label_doubts
-from hyperlm.data.labels import Columns
 from hyperlm.errors import DataError
 
 LEVELS = Columns("text", ("l1", "l2"))
@@ -75,7 +75,13 @@ def test_levels_upside_down_are_told():
 
 
 def test_lists_written_as_text_and_several_paths_in_a_cell_are_told():
-    assert "2 labels are lists" in doubts([("['a', 'b']",), ("['a', 'c']",), ("d",)], WHOLE)
+    for rows in ([("['a', 'b']",), ("['a', 'c']",), ("d",)], [("[1, 2]",), ("[3]",), ("4",)]):
+        said = doubts(rows, WHOLE)
+        assert "2 labels are lists written as text" in said
+        assert "separator" not in said  # a comma there is none
+    # Also where somebody has cut them at their commas.
+    assert "3 labels are lists" in doubts([("['a'",), ("'b']",), ('["c"]',)], WHOLE)
+    assert "',', none the separator" in doubts([("a,b",), ("a,c",), ("d",)], WHOLE)
     paths = [("Hardware", "Printer; Access", "Badge"), ("Hardware", "Laptop")] * 2
     assert "give --label-separator ';'" in doubts(paths, WHOLE)
     assert "1 names contain ' > '" in doubts([("a", "b > c"), ("a", "d")] * 2)

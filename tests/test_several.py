@@ -24,19 +24,22 @@ def test_the_best_path_and_all_that_reach_the_cut(taxonomy, seed, cut, loss):
     everything = top_k(logits, taxonomy, len(taxonomy.terminals), loss=loss)
     best = decode(logits, taxonomy, loss=loss)
     for row in range(len(logits)):
-        said = [node for node in several.nodes[row].tolist() if node >= 0]
-        probable = everything.nodes[row][everything.prob[row] >= cut].tolist()
+        kept = several.nodes[row] >= 0
+        said = several.nodes[row][kept].tolist()
         assert said[0] == best.nodes[row]
-        assert set(said) == {*probable, said[0]}
-        assert len(set(said)) == len(said)
-        # What there is stands first, and its probabilities fall.
-        assert several.nodes[row, : len(said)].tolist() == said
-        assert (several.log_prob[row].diff()[: len(said) - 1] <= 0).all()
-        assert (several.log_prob[row, len(said) :] == -torch.inf).all()
-        paths = several.paths(taxonomy)[row]
-        assert [path for path in paths if path] == [taxonomy.path(node) for node in said] or (
-            not taxonomy.is_tree  # a path of a DAG may be another one to the same end
-        )
+        # One by one, the most probable first, unless one goes on in another.
+        expected: list[tuple[int, list[int]]] = []
+        for place, node in enumerate(everything.nodes[row].tolist()):
+            path = [step for step in everything.path_nodes[row, place].tolist() if step >= 0]
+            lies = any(node in other or end in path for end, other in expected)
+            if not expected or (everything.prob[row, place] >= cut and not lies):
+                expected.append((node, path))
+        assert said == [node for node, _ in expected]
+        assert (several.log_prob[row][kept].diff() <= 0).all()
+        assert (several.log_prob[row][~kept] == -torch.inf).all()
+        assert (several.path_nodes[row][~kept] == -1).all()
+        for place, (_, path) in zip(kept.nonzero().flatten().tolist(), expected, strict=True):
+            assert [n for n in several.path_nodes[row, place].tolist() if n >= 0] == path
 
 
 def test_at_a_cut_of_one_there_is_one_answer():

@@ -7,13 +7,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from cli_words import Command
 from conftest import synthetic_text, tree_paths
 
 import hyperlm
-from hyperlm.data import load_data, read_labelled, read_rows
+from hyperlm.classifier import Classifier
+from hyperlm.data import LabelledTexts, gold_nodes, load_data, read_labelled, read_rows
 from hyperlm.errors import HyperlmError
 from hyperlm.several import decode_several
+from hyperlm.taxonomy import Taxonomy
 from hyperlm.viz.answering import answerer
 
 pytest_plugins = ["cli_fixtures", "run_fixtures"]
@@ -76,10 +79,41 @@ def test_separators_without_a_meaning_are_refused(tmp_path: Path) -> None:
     table.write_text("text,l1\none,a > b;\ntwo,a > c;;d\n", encoding="utf-8")
     found = read_labelled(
         table,
-        taxonomy=hyperlm.Taxonomy.from_paths([("a", "b"), ("a", "c"), ("d",)]),
+        taxonomy=Taxonomy.from_paths([("a", "b"), ("a", "c"), ("d",)]),
         label_separator=";",
     )
     assert found.paths == ((("a", "b"),), (("a", "c"), ("d",)))
+
+
+def test_labels_above_others_are_no_labels_of_their_own(tmp_path: Path) -> None:
+    """Published sets often list every node; so may several ways of writing one."""
+    table = tmp_path / "t.csv"
+    table.write_text("text,l\none,a; a > b; a > b > c\ntwo,a > b > c; d; a\nthree,a > e\n", "utf-8")
+    bundle = load_data(table, label_separator=";", val_fraction=0.5)
+    ends = {tuple(bundle.taxonomy.path(node)) for node in bundle.taxonomy.terminals}
+    assert ends == {("a", "b", "c"), ("d",), ("a", "e")}
+    dag = Taxonomy.from_edges([("oak", "tree"), ("oak", "wood"), ("leaf", "oak")])
+    texts = LabelledTexts(("one", "two"), ((("tree", "oak"), ("wood", "oak"), ("oak",)),
+                                           (("tree",), ("wood", "oak", "leaf"))))  # fmt: skip
+    found = [nodes.tolist() for nodes in gold_nodes(texts, dag)]
+    assert found == [[dag.index("oak")], [dag.index("leaf")]]
+
+
+def test_names_in_a_list_are_labels_of_their_own_where_the_option_says_so(tmp_path: Path) -> None:
+    rows = [["carp", "pike"], ["carp", "wren"], ["owl"], ["pike", "wren"], ["owl; oak > pine"]]
+    table = tmp_path / "t.jsonl"
+    lines = (json.dumps({"text": f"t{at}", "labels": row}) for at, row in enumerate(rows))
+    table.write_text("\n".join(lines), encoding="utf-8")
+    warnings = " ".join(load_data(table, splits=("train",)).source["warnings"])
+    assert "stand on top too, as 'pike'" not in warnings  # the one of three below
+    with table.open("a") as file:
+        file.write("\n" + json.dumps({"text": "t", "labels": ["wren"]}))
+    warnings = " ".join(load_data(table, splits=("train",)).source["warnings"])
+    assert "2 of 3 names below others stand on top too, as 'pike'" in warnings
+    tree = Taxonomy.from_paths([("carp",), ("pike",), ("wren",), ("owl",), ("oak", "pine")])
+    found = read_labelled(table, taxonomy=tree, label_separator=" ; ")
+    assert found.paths[0] == (("carp",), ("pike",))
+    assert found.paths[4] == (("owl",), ("oak", "pine"))
 
 
 def test_texts_in_several_rows_with_different_labels_are_doubted(tmp_path: Path) -> None:
@@ -210,6 +244,45 @@ def test_calibrate_fits_how_many_paths_too(
     assert (told in result.stdout) == (after != cut)
     assert command("calibrate", run, "--reset").exit_code == 0
     assert json.loads((run / "config.json").read_text("utf-8")) == trained | {"calibrated_on": None}
+
+
+def test_a_cell_that_was_not_divided_names_the_option(several_run, tmp_path: Path) -> None:
+    model = hyperlm.load(several_run[0])
+    table = tmp_path / "other.csv"
+    rows = ["text,labels", '"x","plant > tree > oak| plant > herb > mint"']
+    table.write_text("\n".join(rows), encoding="utf-8")
+    with pytest.raises(HyperlmError, match=r"give --label-separator '\|'"):
+        read_labelled(table, taxonomy=model.taxonomy)
+    table.write_text(rows[0] + "\n" + rows[1].replace("|", ";"), encoding="utf-8")
+    # A single column of labels of any name is read as that of the run.
+    texts = read_labelled(
+        table, taxonomy=model.taxonomy, trained_on=("text", ["topics"], None, ";")
+    )
+    assert texts.paths == ((("plant", "tree", "oak"), ("plant", "herb", "mint")),)
+
+
+def test_a_path_that_is_not_sure_may_leave_others(monkeypatch, several_run, command) -> None:
+    """The best single path is one of many alike; another class is surer as a whole."""
+    model = hyperlm.load(several_run[0])
+    taxonomy, kind = model.taxonomy, model.model.head.loss_kind
+    scores = torch.full((1, len(taxonomy)), -9.0, dtype=torch.float64)
+    assert kind == "level"
+    shares = {"owl": 0.3, "oak": 0.24, "pine": 0.24, "mint": 0.22}
+    for node in range(len(taxonomy)):
+        name = taxonomy.name(node)
+        if name in shares:
+            scores[0, node] = np.log(shares[name])
+        elif taxonomy.depth[node] < 3:
+            scores[0, node] = 0.0
+    monkeypatch.setattr(Classifier, "logits", lambda self, texts: scores.repeat(len(texts), 1))
+    monkeypatch.setattr(Classifier, "several_from", 0.2)
+    monkeypatch.setattr(Classifier, "temperature", 1.0)
+    (answer,) = model.predict(["x"], threshold=0.5)
+    assert answer.path == ()
+    assert answer.paths == (("plant",),)
+    said = command("predict", several_run[0], "--text", "x", "--threshold", "0.5").stdout
+    assert "\n  plant\n" in said
+    assert "no label is sure enough" not in said
 
 
 def test_another_table_of_columns_for_levels_can_be_measured(

@@ -156,3 +156,5 @@ def _reset(config: Path, *, as_json: bool) -> None:
         show_json({"temperature": temperature})
     else:
         typer.echo(f"Temperature {temperature:.2f}, as training fitted it.")
+        if stored.get("several_from") is not None:
+            typer.echo(f"Further paths are answered from a share of {stored['several_from']:g} on.")

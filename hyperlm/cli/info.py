@@ -161,7 +161,8 @@ def _show(facts: dict[str, Any]) -> None:
                 known += "; the errors below are from before" if facts["results"] else ""
             rows.append(("probabilities", known))
             if (cut := facts["several_from"]) is not None:
-                rows.append(("answers", f"all paths with a share of at least {cut:g} (fitted)"))
+                several = f"all paths with a share of at least {cut:g}"
+                rows.append(("answers", ("one path" if cut == 1 else several) + " (fitted)"))
         if "nodes" in facts:
             kind = "tree" if facts["tree"] else "DAG"
             ends = f"{facts['path_ends']:,} ends"

@@ -79,6 +79,7 @@ def predict(
         _check_files(input, output)
     from hyperlm.classifier import load
     from hyperlm.data import choose_text_column, read_columns
+    from hyperlm.data.columns import same_columns
     from hyperlm.progress import quiet_libraries
     from hyperlm.run_texts import trained_on
 
@@ -86,8 +87,8 @@ def predict(
     column = ""
     if input is not None:
         there = read_columns(input)
-        usual = trained_on(run)[1].get("columns", {}).get("text")
-        wanted = usual if text_column is None and usual in there else text_column
+        usual = same_columns([trained_on(run)[1].get("columns", {}).get("text")], there)[0]
+        wanted = usual if text_column is None else text_column
         column = choose_text_column(there, wanted, table=str(input))
     model = load(run, batch_size=batch_size)
     if input is not None and output is not None:
@@ -265,8 +266,11 @@ def _show(
             f"{name} ({probability:.3f})"
             for name, probability in zip(answer.path, answer.probabilities, strict=True)
         ]
-        typer.echo(f"  {_SEPARATOR.join(steps) or '(no label is sure enough)'}")
-        for further in answer.paths[1:]:
-            typer.echo(f"  and {_SEPARATOR.join(further)}")
+        paths = [_SEPARATOR.join(path) for path in answer.paths if path != answer.path]
+        if steps:
+            paths = [_SEPARATOR.join(steps), *paths]
+        typer.echo(f"  {paths[0] if paths else '(no label is sure enough)'}")
+        for further in paths[1:]:
+            typer.echo(f"  and {further}")
         for other in answer.top:
             typer.echo(f"    {other.probability:.3f}  {_SEPARATOR.join(other.path)}")

@@ -1,8 +1,9 @@
 """From files and named sets to texts with gold label paths; no torch, no transformers."""
 
 from hyperlm.data.bundle import DataBundle, check_trainable, load_data, read_labelled
+from hyperlm.data.columns import choose_text_column
 from hyperlm.data.gold import gold_nodes
-from hyperlm.data.labels import LabelledTexts, choose_text_column, text_of
+from hyperlm.data.labels import LabelledTexts, text_of
 from hyperlm.data.named import NAMED_SETS
 from hyperlm.data.splits import SPLITS, stratified_split
 from hyperlm.data.table import FORMATS, read_columns, read_rows

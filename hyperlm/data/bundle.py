@@ -13,10 +13,11 @@ from typing import Any
 
 import numpy as np
 
+from hyperlm.data.columns import Columns, choose_columns, same_columns
 from hyperlm.data.descriptions import read_descriptions
 from hyperlm.data.dialogues import holds_dialogues, turns
 from hyperlm.data.gold import gold_nodes
-from hyperlm.data.labels import Columns, LabelledTexts, choose_columns, read_labels
+from hyperlm.data.labels import LabelledTexts, read_labels
 from hyperlm.data.named import Located, locate
 from hyperlm.data.record import describe, file_record
 from hyperlm.data.splits import SPLITS, cut
@@ -214,37 +215,25 @@ def read_labelled(
             "one of these with --split, or give a file."
         )
     if trained_on is not None:
-        text, labels, reply, between = trained_on
-        text_column = _there([text], table)[0] if text_column is None else text_column
+        text, labels, reply, _ = trained_on
+        if text_column is None:
+            text_column = same_columns([text], list(table.columns()))[0]
         table = _taken_apart(table, text_column)
-        there = [name for name in _there(labels, table) if name is not None]
+        row = list(table.columns())
+        there = [name for name in same_columns(labels, row) if name is not None]
         if label_columns is None and len(there) == len(labels):
             label_columns = there
-        reply_column = _there([reply], table)[0] if reply_column is None else reply_column
-        if label_separator is None and label_columns is not None and len(label_columns) == 1:
-            label_separator = between
+        reply_column = same_columns([reply], row)[0] if reply_column is None else reply_column
     else:
         table = _taken_apart(table, text_column)
     columns, _ = _columns(
         table, text_column, label_columns, reply_column, path_separator, label_separator
     )
+    if columns.between is None and trained_on is not None and len(columns.labels) == 1:
+        columns = replace(columns, between=trained_on[3])
     texts = read_labels(table, columns)
     gold_nodes(texts, taxonomy)
     return texts
-
-
-def _there(names: Sequence[str | None], table: Table) -> list[str | None]:
-    """The columns of these names, also written in other capitals; None where there is none."""
-    row = list(table.columns())
-    plain = [name.strip().lower() for name in row]
-
-    def same(name: str | None) -> str | None:
-        if name is None or name in row:
-            return name
-        wanted = name.strip().lower()
-        return row[plain.index(wanted)] if plain.count(wanted) == 1 else None
-
-    return [same(name) for name in names]
 
 
 def check_trainable(bundle: DataBundle) -> None:

@@ -9,11 +9,12 @@ import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 
-from hyperlm.data.labels import Columns, LabelPath
+from hyperlm.data.columns import Columns
+from hyperlm.data.labels import LabelPath
 
 __all__ = ["label_doubts", "separator_doubts"]
 
-_SEPARATORS = ("/", "|", "::", "\\", ">", ";", ", ")  # of paths, as they occur
+_SEPARATORS = ("/", "|", "::", "\\", ">", ";", ", ", ",")  # of paths, as they occur
 _MISSING = {"na", "n/a", "#n/a", "nan", "null", "none", "-", "?"}  # what tables write for nothing
 _PARTS = {"train", "training", "val", "valid", "validation", "dev", "test"}
 _LISTED = 3
@@ -37,10 +38,13 @@ def label_doubts(
         *_uneven(names, columns, paths),
         *_alike(paths),
         *_missing(names),
-        *_lists(names, columns),
+        *_cells(names, columns),
+        *_anywhere(paths, columns),
         *_unsplittable(names, columns),
     ]
-    return doubts + separator_doubts(paths, columns)
+    written = _lists(names, columns)
+    # What stands between the names of a list is no separator.
+    return doubts + (written or separator_doubts(paths, columns))
 
 
 def separator_doubts(paths: Sequence[LabelPath], columns: Columns) -> list[str]:
@@ -48,6 +52,7 @@ def separator_doubts(paths: Sequence[LabelPath], columns: Columns) -> list[str]:
     if len(columns.labels) > 1 or any(len(path) > 1 for path in paths):
         return []
     bare = columns.separator.strip()
+    several = "" if columns.between else "; if labels of one text, as --label-separator"
     for sign in filter(None, dict.fromkeys((bare, *_SEPARATORS))):
         unsplit = sum(sign in path[0].strip(sign) for path in paths)
         # A slash may stand inside a name; in most of them it stands between names.
@@ -55,7 +60,7 @@ def separator_doubts(paths: Sequence[LabelPath], columns: Columns) -> list[str]:
             return [
                 f"{unsplit} of {len(paths)} labels contain {sign!r}, none the separator "
                 f"{columns.separator!r}: they were taken as one level. If {sign!r} separates "
-                "levels, give it as --path-separator; if labels of one text, as --label-separator"
+                f"levels, give it as --path-separator{several}"
             ]
     return []
 
@@ -139,6 +144,22 @@ def _both_ways(paths: Sequence[LabelPath]) -> list[str]:
     ]
 
 
+def _anywhere(paths: Sequence[LabelPath], columns: Columns) -> list[str]:
+    """Names below others that also stand on top: labels in a list, which was read as a path."""
+    if len(columns.labels) > 1:
+        return []
+    top = {path[0] for path in paths}
+    below = {name for path in paths for name in path[1:]}
+    both = sorted(top & below)
+    if len(both) < max(2, len(below) / 2):
+        return []
+    return [
+        f"{len(both)} of {len(below)} names below others stand on top too, as {both[0]!r}: if they "
+        "are labels of one text, not levels of a path, give --label-separator ';' (in a list each "
+        "name is a label then)"
+    ]
+
+
 def _uneven(names: Counter[str], columns: Columns, paths: Sequence[LabelPath]) -> list[str]:
     """Paths that were left whole where the separator stands without its spaces."""
     bare = columns.separator.strip()
@@ -164,14 +185,24 @@ def _missing(names: Counter[str]) -> list[str]:
 
 
 def _lists(names: Counter[str], columns: Columns) -> list[str]:
-    """Lists written as text, and several paths in one cell."""
-    lists = sum(count for name, count in names.items() if name[:1] == "[" and name[-1:] == "]")
-    if lists:
-        example = next(name for name in names if name[:1] == "[")
-        return [
-            f"{lists:,} labels are lists written as text, as {example!r}: save the table as JSON "
-            "lines or Parquet, or give each level a column"
-        ]
+    """Lists written as text, whole or cut at their commas."""
+    lists = [
+        name
+        for name in names
+        if (name[:1] + name[-1:] == "[]") or name[:2] in ("['", '["') or name[-2:] in ("']", '"]')
+    ]
+    if not lists:
+        return []
+    count = sum(names[name] for name in lists)
+    return [
+        f"{count:,} labels are lists written as text, or parts of them, as {lists[0]!r}: save the "
+        "table as JSON lines or Parquet. A list of names is one path there; labels of one text are "
+        'lists of their own, as [["a"], ["b"]]'
+    ]
+
+
+def _cells(names: Counter[str], columns: Columns) -> list[str]:
+    """Several labels in one cell."""
     joined = [name for name in names if ";" in name]
     if len(columns.labels) == 1 and joined and len(joined) > len(names) / 10:
         return [

@@ -5,7 +5,7 @@ collected over all texts and reported together.
 """
 
 import difflib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 
@@ -42,6 +42,8 @@ def path_finder(taxonomy: Taxonomy) -> Callable[[LabelPath], int | None]:
 def gold_nodes(texts: LabelledTexts, taxonomy: Taxonomy) -> list[np.ndarray]:
     """End nodes of every text's gold paths, int64 ``(number of paths,)`` per text.
 
+    Each once, and none that lies above another.
+
     Raises:
         DataError: Labels that the taxonomy lacks: one error that counts and places them all.
     """
@@ -55,7 +57,11 @@ def gold_nodes(texts: LabelledTexts, taxonomy: Taxonomy) -> list[np.ndarray]:
                 nodes[path] = find(path)
             if nodes[path] is None:
                 rows.setdefault(path, []).append(i)
-        gold.append(np.array([nodes[p] for p in paths if nodes[p] is not None], dtype=np.int64))
+        ends = list(dict.fromkeys(node for p in paths if (node := nodes[p]) is not None))
+        if len(ends) > 1:  # labels above another one are said by it
+            above = {int(node) for end in ends for node in taxonomy.ancestors(end)}
+            ends = [end for end in ends if end not in above]
+        gold.append(np.array(ends, dtype=np.int64))
     if rows:
         raise _unseen(texts, taxonomy, rows)
     return gold
@@ -73,9 +79,26 @@ def _unseen(
         hint = f"; near: {near[0]!r}" if near else ""
         shown.append(f"{' > '.join(path)!r} ({texts.unit} {lines}{hint})")
     more = f", and {len(rows) - 5} more" if len(rows) > 5 else ""
+    remedy = (
+        "Correct these labels, take the rows out, or train with a taxonomy that has them."
+        if (sign := _several(taxonomy, rows)) is None
+        else f"If {sign!r} stands between labels of one text, give --label-separator {sign!r}."
+    )
     affected = len({i for where in rows.values() for i in where})
     return DataError(
         f"{texts.name or 'texts'}: {affected} of {len(texts)} texts have labels that are not in "
-        f"the taxonomy ({len(rows)} different): {', '.join(shown)}{more}. Correct these labels, "
-        "take the rows out, or train with a taxonomy that has them."
+        f"the taxonomy ({len(rows)} different): {', '.join(shown)}{more}. {remedy}"
     )
+
+
+def _several(taxonomy: Taxonomy, unknown: Iterable[LabelPath]) -> str | None:
+    """A sign at which an unknown path falls apart into known ones."""
+    find = path_finder(taxonomy)
+    for path in unknown:
+        for sign in ";|,":
+            # A separator of paths was read already: between the labels its names stand joined.
+            cells = " > ".join(path).split(sign)
+            parts = [tuple(name.strip() for name in cell.split(" > ")) for cell in cells]
+            if len(parts) > 1 and all(find(part) is not None for part in parts):
+                return sign
+    return None

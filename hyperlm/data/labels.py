@@ -1,30 +1,21 @@
 """From table rows to texts with gold label paths.
 
 A gold path is a tuple of names from the top of the taxonomy down; it may end at any depth, and a
-text may have several. Which columns or keys hold text and labels is chosen once per data set by
-``choose_columns``; ``read_labels`` then turns every row into a text and its paths or names the row
-where that fails.
+text may have several. ``read_labels`` turns every row into a text and its paths or names the row
+where that fails; in which columns they stand is settled before, by :mod:`~.columns`.
 """
 
 import difflib
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from hyperlm.data.columns import Columns, no_column
 from hyperlm.data.table import Row, Table
 from hyperlm.errors import DataError, OptionError
 
-__all__ = [
-    "Columns",
-    "LabelPath",
-    "LabelledTexts",
-    "choose_columns",
-    "choose_text_column",
-    "no_column",
-    "read_labels",
-    "text_of",
-]
+__all__ = ["LabelPath", "LabelledTexts", "label_name", "read_labels", "text_of"]
 
 LabelPath = tuple[str, ...]
 
@@ -114,131 +105,6 @@ def _refuse_bare_names(paths: Iterable[Any]) -> None:
             )
 
 
-@dataclass(frozen=True)
-class Columns:
-    """Where text and labels stand. One label column holds whole paths, several one level each.
-
-    ``text`` is None in a table of labels alone, ``between`` where a cell holds a single label.
-    """
-
-    text: str | None
-    labels: tuple[str, ...]
-    separator: str = " > "
-    reply: str | None = None
-    between: str | None = None
-
-
-def no_column(wanted: str, columns: Sequence[str], table: str, option: str) -> DataError:
-    """What to raise where ``wanted`` is none of ``columns``; ``option`` would name another."""
-    lowered = {name.lower(): name for name in columns}
-    near = difflib.get_close_matches(wanted.lower(), lowered, 1, cutoff=0.5)
-    hint = f"Did you mean {lowered[near[0]]!r}? " if near else ""
-    remedy = f"{hint}Name the right one with {option}."
-    if len(columns) == 1 and (signs := [sign for sign in ";\t|" if sign in columns[0]]):
-        remedy = (
-            f"The table was read as one column. If {signs[0]!r} separates its columns, save it as "
-            f".csv with commas or as .tsv with tabs. {remedy}"
-        )
-    shown = [name if len(name) <= 40 else name[:37] + "..." for name in columns]
-    return DataError(f"{table}: no column {wanted!r}; the columns are {shown}. {remedy}")
-
-
-def choose_text_column(
-    columns: Sequence[str], text_column: str | None = None, *, table: str = "table"
-) -> str:
-    """The column that holds the text: the one asked for, else ``text``, else ``token``.
-
-    Written in capitals or small letters, where one column is.
-
-    Raises:
-        DataError: There is no such column; the message lists those there are.
-    """
-    if text_column is None:
-        for wanted in ("text", "token"):
-            found = [name for name in columns if name.strip().lower() == wanted]
-            if wanted in found or len(found) == 1:
-                return wanted if wanted in found else found[0]
-    elif text_column in columns:
-        return text_column
-    raise no_column(text_column or "text", columns, table, "--text-column")
-
-
-def choose_columns(
-    row: Row,
-    *,
-    text_column: str | None = None,
-    label_columns: Sequence[str] | None = None,
-    reply_column: str | None = None,
-    separator: str = " > ",
-    between: str | None = None,
-    table: str = "table",
-    typed: bool = False,
-    texts: bool = True,
-) -> Columns:
-    """Settle the columns of a data set from its first row.
-
-    Labels by default: in typed tables (JSON lines, parquet) the column ``label`` or ``labels`` if
-    there is one; otherwise every column but the text and the reply, in order, as one level each.
-    Replies are only where ``reply_column`` says so. Without ``texts`` there are labels alone.
-    ``between`` stands between several labels in one cell.
-    """
-    _check_separators(separator, between)
-    names = list(row)
-    text = choose_text_column(names, text_column, table=table) if texts else None
-    if reply_column is not None and reply_column not in names:
-        raise no_column(reply_column, names, table, "--reply-column")
-    if reply_column is not None and reply_column == text:
-        raise OptionError(f"--reply-column {text}: this column holds the texts. Name another.")
-    if label_columns is None:
-        labels = [name for name in names if name not in (text, reply_column)]
-        if typed:
-            labels = [name for name in labels if name in ("label", "labels")][:1] or labels
-        if "" in labels:
-            raise DataError(
-                f"{table}: column {names.index('') + 1} has no name (the columns are {names}). "
-                "Name it, or say with --label-columns which columns hold labels."
-            )
-        if not labels and text is not None:
-            raise DataError(
-                f"{table}: the only column is {text!r}, so the texts have no labels. Add one "
-                "column per level, or one with whole paths. To label them use `hyperlm predict`."
-            )
-    else:
-        labels = [label_columns] if isinstance(label_columns, str) else list(label_columns)
-        for name in labels:
-            if name not in names:
-                raise no_column(name, names, table, "--label-columns")
-        if len(set(labels)) < len(labels) or {text, reply_column} & set(labels):
-            beside = "" if text is None else f" with text column {text!r}"
-            raise OptionError(
-                f"label columns {labels}{beside}: give each once, and none that holds the text or "
-                "the reply."
-            )
-    if not labels:
-        raise OptionError(f"{table}: give at least one label column with --label-columns.")
-    if between is not None and len(labels) > 1:
-        raise OptionError(
-            f"--label-separator {between!r}: labels stand in {len(labels)} columns here, "
-            f"{', '.join(labels)}, of which each is a level and a text has one path. Name the one "
-            "column that holds several labels with --label-columns."
-        )
-    return Columns(text, tuple(labels), separator, reply_column, between)
-
-
-def _check_separators(separator: str, between: str | None) -> None:
-    if not separator:
-        raise OptionError("the path separator is empty; give the sign between names, as ' > '.")
-    if between is not None and not between.strip(" "):
-        raise OptionError(
-            "the label separator has nothing to see; give the sign between labels, as ';'."
-        )
-    if between is not None and (between in separator or separator in between):
-        raise OptionError(
-            f"--label-separator {between!r} and --path-separator {separator!r}: one contains the "
-            "other, so cells could be read in two ways. Give signs that differ."
-        )
-
-
 def text_of(row: Row, column: str, *, place: str = "", option: str = "--text-column") -> str:
     """The text of a row: a string, a list of strings joined by spaces, or "" where it is null.
 
@@ -309,12 +175,27 @@ def _paths_of(row: Row, columns: Columns, place: str) -> tuple[LabelPath, ...]:
                     "names (one path), or a list of such lists (several paths)."
                 )
             found = [_path(part, place, name) for part in value]
-        elif isinstance(value, list) and any(_is_whole(part, columns.separator) for part in value):
+        elif isinstance(value, list) and (
+            columns.between is not None or any(_is_whole(part, columns.separator) for part in value)
+        ):
             names = [label_name(part, place, name) for part in value]
-            found = [_path(part.split(columns.separator), place, name) for part in names]
+            cells = (
+                names
+                if columns.between is None
+                else columns.between.join(names).split(columns.between)
+            )
+            found = [_path(cell.split(columns.separator), place, name) for cell in cells]
         else:
             found = [_path(value if isinstance(value, list) else [value], place, name)]
-    return tuple(dict.fromkeys(path for path in found if path))
+    return _longest(tuple(dict.fromkeys(path for path in found if path)))
+
+
+def _longest(paths: tuple[LabelPath, ...]) -> tuple[LabelPath, ...]:
+    """Without paths that go on in another one, as where every label above is listed too."""
+    if len(paths) < 2:
+        return paths
+    above = {path[:end] for path in paths for end in range(1, len(path))}
+    return tuple(path for path in paths if path not in above)
 
 
 def _holds(value: Any) -> bool:

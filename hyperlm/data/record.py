@@ -8,9 +8,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from hyperlm.data.columns import Columns
 from hyperlm.data.doubts import label_doubts
 from hyperlm.data.gold import gold_nodes
-from hyperlm.data.labels import Columns, LabelledTexts, LabelPath
+from hyperlm.data.labels import LabelledTexts, LabelPath
 from hyperlm.data.named import Located
 from hyperlm.taxonomy import Taxonomy
 
@@ -80,10 +81,10 @@ def _bare_classes(train: LabelledTexts, taxonomy: Taxonomy) -> list[str]:
 
 def _torn(train: LabelledTexts) -> list[str]:
     """Texts in several rows with different labels, where they are more than slips."""
-    rows: dict[str, dict[tuple[LabelPath, ...], int]] = {}
+    rows: dict[str, dict[frozenset[LabelPath], int]] = {}
     for text, paths, line in zip(train.texts, train.paths, train.lines, strict=True):
         if text.strip():
-            rows.setdefault(text, {}).setdefault(paths, line)
+            rows.setdefault(text, {}).setdefault(frozenset(paths), line)
     torn = [list(of_text.values()) for of_text in rows.values() if len(of_text) > 1]
     if len(torn) < _SLIPS * len(rows) or not torn:
         return []

@@ -13,10 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hyperlm.data.bundle import refuse_ids, taxonomy_of
+from hyperlm.data.columns import Columns, choose_columns, no_column
 from hyperlm.data.dialogues import holds_dialogues, turns
 from hyperlm.data.doubts import label_doubts
 from hyperlm.data.gold import gold_nodes
-from hyperlm.data.labels import Columns, LabelledTexts, choose_columns, no_column, read_labels
+from hyperlm.data.labels import LabelledTexts, read_labels
 from hyperlm.data.named import NAMED_SETS, Located, in_data_folder, locate
 from hyperlm.data.splits import find_split_files
 from hyperlm.data.table import FORMATS, Table, header_of

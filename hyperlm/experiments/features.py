@@ -128,8 +128,17 @@ class FrozenData:
             "taxonomy": self.taxonomy.fingerprint,
             "files": {split: record.get("sha256") for split, record in sorted(files.items())},
             **({"columns": self._columns} if self._columns else {}),
+            **({"cuts": cuts} if (cuts := self._cuts()) else {}),
             **({"texts": self._texts} if self._texts is not None else {}),
         }
+
+    def _cuts(self) -> dict[str, str]:
+        """What tells a cut from another, where versions of hyperlm may cut in different ways."""
+        parts = (self.bundle.train, self.bundle.val, self.bundle.test)
+        if not any(len(paths) > 1 for part in parts if part is not None for paths in part.paths):
+            return {}
+        cuts = self.bundle.source.get("cuts", {})
+        return {split: record["rows_sha256"] for split, record in sorted(cuts.items())}
 
     def splits(self, run: HeadRun) -> dict[str, Split]:
         """train, val and test as the run's head reads them."""
