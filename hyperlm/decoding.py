@@ -53,6 +53,7 @@ __all__ = [
 # Logits worked on at a time: large enough to hide the cost of a torch call, small enough that the
 # handful of intermediates of this size stays near the processor.
 _CHUNK = 1 << 19
+_HUGE = 1e30  # no score is, in either direction
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,7 @@ def path_scores(
     """Log-score of the best path from the root to every node.
 
     Args:
-        logits: ``(B, N)``; -inf masks a node.
+        logits: ``(B, N)``; -inf, or anything below -1e30, masks a node.
         taxonomy: The taxonomy, or its ``Cuts``.
         loss: The loss the logits were trained with, see the head of this module.
         completed: Score whole paths: a terminal repeats itself in the cuts below its own (for
@@ -102,7 +103,7 @@ def path_scores(
         ``(B, N)`` float32 (float64 for float64 logits); keeps gradients. The best of the paths to
         a node in a DAG.
     Raises:
-        ModelError: Wrong shape, NaN or +inf. OptionError: Unknown ``loss``.
+        ModelError: Wrong shape, NaN or 1e30 and more. OptionError: Unknown ``loss``.
     """
 
     def work(cuts: Cuts, x: Tensor, start: int) -> tuple[Tensor, ...]:
@@ -169,7 +170,7 @@ def decode(
     Returns:
         ``Decoded`` of shapes ``(B,)`` and ``(B, L)``.
     Raises:
-        ModelError: Wrong shape, NaN or +inf, or a row in which every path is masked.
+        ModelError: Wrong shape, NaN or 1e30 and more, or a row in which every path is masked.
     """
     best = top_k(logits, taxonomy, 1, loss=loss, temperature=temperature)
     return Decoded(best.nodes[:, 0], best.path_nodes[:, 0], best.log_prob[:, 0])
@@ -290,8 +291,14 @@ def _by_chunk(
         x = logits[start : start + rows]
         # Half precision is for transport: sums of exponentials need float32.
         x = x if x.dtype == torch.float64 else x.float()
-        # False for NaN and for +inf; -inf is a mask, unless it leaves a row no path.
-        _refuse(~(x < torch.inf).all(1), start, "hold NaN or +inf. Look for a diverged model")
+        # False for NaN too. Sums over levels must not overflow.
+        _refuse(
+            ~(x < _HUGE).all(1),
+            start,
+            f"hold NaN or numbers from {_HUGE:g} on. Look for a diverged model",
+        )
+        if x.numel() and x.min() < -_HUGE:  # a mask, as -inf is, unless it leaves a row no path
+            x = x.masked_fill(x < -_HUGE, -torch.inf)
         done.append(work(cuts, x, start))
     return tuple(torch.cat(parts) for parts in zip(*done, strict=True))
 

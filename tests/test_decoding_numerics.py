@@ -86,6 +86,24 @@ class TestNumerics:
             assert not marginals(x, t, loss=loss).isnan().any()
             assert not path_scores(x, t, loss=loss, completed=False).isnan().any()
 
+    @pytest.mark.parametrize("mask", [torch.finfo(torch.float32).min, -1e31])
+    def test_the_lowest_numbers_mask_as_minus_infinity_does(
+        self, t: Taxonomy, loss: Loss, mask: float
+    ) -> None:
+        """Whole levels of them would be sums that overflow."""
+        kept = t.path(int(t.terminals[-1]))
+        kept_nodes = [t.index(kept[: end + 1]) if t.is_tree else t.index(kept[end])
+                      for end in range(len(kept))]  # fmt: skip
+        x = random_logits(t, 5, 1).float()
+        out = torch.ones(len(t), dtype=torch.bool)
+        out[kept_nodes] = False
+        for some in (out, out & (torch.arange(len(t)) % 2 == 0)):
+            low, lowest = x.masked_fill(some, mask), x.masked_fill(some, -torch.inf)
+            assert torch.equal(
+                decode(low, t, loss=loss).log_prob, decode(lowest, t, loss=loss).log_prob
+            )
+            assert torch.equal(marginals(low, t, loss=loss), marginals(lowest, t, loss=loss))
+
     def test_no_rows(self, t: Taxonomy, loss: Loss) -> None:
         x = torch.zeros(0, len(t))
         assert decode(x, t, loss=loss).path_nodes.shape == (0, t.num_levels)
@@ -95,7 +113,10 @@ class TestNumerics:
 
     def test_refusals(self, t: Taxonomy, loss: Loss) -> None:
         x = torch.zeros(3, len(t))
-        x[1, 0], x[2, -1] = torch.nan, torch.inf
+        x[1, 0], x[2, -1] = torch.nan, 1e38
+        with pytest.raises(ModelError, match=r"2 rows .* First rows: 1, 2\."):
+            decode(x, t, loss=loss)
+        x[2, -1] = torch.inf
         with pytest.raises(ModelError, match=r"2 rows .* NaN .* First rows: 1, 2\."):
             decode(x, t, loss=loss)
         x = torch.zeros(2, len(t))
