@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from os import PathLike, fspath
 from pathlib import Path
@@ -34,7 +34,8 @@ OF_COLUMNS = ("text_column", "label_columns", "reply_column", "path_separator", 
 class TrainingOptions:
     """Everything that decides the result of ``hyperlm train``, with the defaults of the command.
 
-    Places may be given as ``Path``, and lists for what the command separates by commas.
+    Places may be given as ``Path``, and lists for what the command separates by commas; both are
+    kept as the command would have them, as text (names of columns as a tuple).
 
     Attributes:
         data: named set, file or folder; see :func:`hyperlm.data.load_data`, also for
@@ -95,22 +96,22 @@ class TrainingOptions:
         report_to: who is told of the training beside ``train_log.jsonl``, as ``tensorboard``.
     """
 
-    data: str = "demo"
+    data: str | Path = "demo"
     text_column: str | None = None
-    label_columns: tuple[str, ...] | None = None
+    label_columns: Sequence[str] | None = None
     reply_column: str | None = None
     path_separator: str = " > "
     label_separator: str | None = None
-    taxonomy: str | None = None
-    descriptions: str | None = None
+    taxonomy: str | Path | None = None
+    descriptions: str | Path | None = None
     val_fraction: float = 0.1
-    backbone: str = "minilm"
-    layers: str = "auto"
+    backbone: str | Path = "minilm"
+    layers: str | Sequence[int] = "auto"
     pooling: str = "auto"
     max_length: int | None = None
     answer: str = "points"
     speakers: str = "tied"
-    level_weights: str = "equal"
+    level_weights: str | Sequence[float] = "equal"
     packed: bool = False
     reply_tokens: int = 64
     head: str = "points"
@@ -177,10 +178,11 @@ class TrainingOptions:
 
     def loss_weights(self) -> str | list[float]:
         """``level_weights`` as the decoder takes them."""
-        if self.level_weights in ("equal", "learned"):
-            return self.level_weights
+        weights = str(self.level_weights)
+        if weights in ("equal", "learned"):
+            return weights
         try:
-            return [float(part) for part in self.level_weights.split(",")]
+            return [float(part) for part in weights.split(",")]
         except ValueError:
             raise OptionError(
                 f"--level-weights {self.level_weights!r}: give equal, learned, or one number per "

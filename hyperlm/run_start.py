@@ -39,7 +39,7 @@ def layers_measured(options: TrainingOptions, bundle: DataBundle) -> tuple[int, 
     if options.layers != "auto":
         return None
     found = measured_layers(
-        options.backbone,
+        str(options.backbone),
         bundle.taxonomy,
         pooling=options.pooling,
         text_levels=int(options.answer == "text" and bundle.has_replies),
@@ -55,7 +55,7 @@ def build_model(options: TrainingOptions, bundle: DataBundle, *, progress: bool 
     set_seed(options.seed)
     if options.answer == "text":
         return HierarchicalDecoder.from_backbone(
-            options.backbone,
+            str(options.backbone),
             bundle.taxonomy,
             text_levels=int(bundle.has_replies),
             max_text_tokens=options.reply_tokens,
@@ -67,7 +67,7 @@ def build_model(options: TrainingOptions, bundle: DataBundle, *, progress: bool 
             level_names=bundle.level_names,
         )
     model = HierarchicalLM.from_backbone(
-        options.backbone,
+        str(options.backbone),
         bundle.taxonomy,
         layers=options.layers,
         head=options.head_options(),

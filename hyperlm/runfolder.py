@@ -45,7 +45,7 @@ class RunFolder:
         self.shown = Path(path)
         self._claim: str | None = None
 
-    def check_free(self, *, overwrite: bool, inputs: Iterable[str | None]) -> None:
+    def check_free(self, *, overwrite: bool, inputs: Iterable[str | Path | None]) -> None:
         """Refuse a folder that holds something, unless it is a run that may be replaced.
 
         Args:

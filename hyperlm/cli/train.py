@@ -49,7 +49,7 @@ def train(
             "demo, dbpedia, wos, esconv, a file, a folder with train/val/test tables, or a hub id.",
             "NAME|PATH",
         ),
-    ] = _ONE.data,
+    ] = str(_ONE.data),
     text_column: Annotated[
         str | None, _data("Column with the text; 'text' (or 'token') if not given.", "NAME")
     ] = _ONE.text_column,
@@ -81,7 +81,7 @@ def train(
     taxonomy: Annotated[
         str | None,
         _data("Taxonomy file; if not given, the tree of all label paths in the data.", "FILE"),
-    ] = _ONE.taxonomy,
+    ] = None,
     descriptions: Annotated[
         str | None,
         _data(
@@ -89,7 +89,7 @@ def train(
             "where the head starts.",
             "FILE",
         ),
-    ] = _ONE.descriptions,
+    ] = None,
     val_fraction: Annotated[
         float, _data("Share of the texts cut off for val (and test) where there is none.")
     ] = _ONE.val_fraction,
@@ -100,7 +100,7 @@ def train(
             "gives the backbone it has trained, to a new head.",
             metavar="NAME",
         ),
-    ] = _ONE.backbone,
+    ] = str(_ONE.backbone),
     layers: Annotated[
         str,
         _model(
@@ -110,7 +110,7 @@ def train(
             "a sweep, spread over the upper third.",
             metavar="auto|N,N,N",
         ),
-    ] = _ONE.layers,
+    ] = str(_ONE.layers),
     pooling: Annotated[
         str,
         _model(
@@ -152,7 +152,7 @@ def train(
     level_weights: Annotated[
         str,
         _model("With --answer text, weights of the levels' losses.", metavar="equal|learned|N,N,N"),
-    ] = _ONE.level_weights,
+    ] = str(_ONE.level_weights),
     packed: Annotated[
         bool, _model("With --answer text, several short texts to a row.", "--packed")
     ] = _ONE.packed,
