@@ -116,6 +116,18 @@ def test_names_in_a_list_are_labels_of_their_own_where_the_option_says_so(tmp_pa
     assert found.paths[4] == (("owl",), ("oak", "pine"))
 
 
+def test_lists_of_all_nodes_with_a_taxonomy_as_the_field_publishes_them(tmp_path: Path) -> None:
+    (tmp_path / "topics.taxonomy").write_text("Root\tC\tG\nC\tC1\nC1\tC15\tC16\n", "utf-8")
+    rows = [["C", "C1", "C15", "G"], ["G"], ["C", "C1"], ["C", "C1", "C16"]]
+    lines = (json.dumps({"token": ["a", str(at)], "label": row}) for at, row in enumerate(rows))
+    (tmp_path / "train.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    with pytest.raises(HyperlmError, match=r"If the names in a list .* --label-separator ';'"):
+        load_data(tmp_path)
+    bundle = load_data(tmp_path, label_separator=";", splits=("train",))
+    ends = [{bundle.taxonomy.name(node) for node in nodes} for nodes in bundle.gold("train")]
+    assert ends == [{"C15", "G"}, {"G"}, {"C1"}, {"C16"}]
+
+
 def test_texts_in_several_rows_with_different_labels_are_doubted(tmp_path: Path) -> None:
     rows = [f"text {row},{label}" for row in range(20) for label in ("a", "b")[: 1 + row % 2]]
     table = tmp_path / "t.csv"

@@ -79,10 +79,8 @@ def _unseen(
         hint = f"; near: {near[0]!r}" if near else ""
         shown.append(f"{' > '.join(path)!r} ({texts.unit} {lines}{hint})")
     more = f", and {len(rows) - 5} more" if len(rows) > 5 else ""
-    remedy = (
+    remedy = _several(taxonomy, rows) or (
         "Correct these labels, take the rows out, or train with a taxonomy that has them."
-        if (sign := _several(taxonomy, rows)) is None
-        else f"If {sign!r} stands between labels of one text, give --label-separator {sign!r}."
     )
     affected = len({i for where in rows.values() for i in where})
     return DataError(
@@ -92,13 +90,19 @@ def _unseen(
 
 
 def _several(taxonomy: Taxonomy, unknown: Iterable[LabelPath]) -> str | None:
-    """A sign at which an unknown path falls apart into known ones."""
+    """What to do where an unknown path falls apart into known ones."""
     find = path_finder(taxonomy)
     for path in unknown:
+        if len(path) > 1 and all(find((name,)) is not None for name in path):
+            return (
+                "If the names in a list are labels of one text, and no path from the top down, "
+                "give --label-separator ';'."
+            )
         for sign in ";|,":
             # A separator of paths was read already: between the labels its names stand joined.
             cells = " > ".join(path).split(sign)
             parts = [tuple(name.strip() for name in cell.split(" > ")) for cell in cells]
             if len(parts) > 1 and all(find(part) is not None for part in parts):
-                return sign
+                option = f"--label-separator {sign!r}"
+                return f"If {sign!r} stands between labels of one text, give {option}."
     return None
