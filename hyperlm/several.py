@@ -146,13 +146,13 @@ def fit_cut(
     nodes, prob = most.nodes.cpu().numpy(), most.prob.cpu().numpy()
     golds = LabelSets.of(tree, [list(gold[row]) for row in known], "gold").augmented()
     best, found = -1.0, 1.0
-    for cut in np.linspace(1.0, _LOWEST, _STEPS).tolist():
+    for cut in np.linspace(1.0, _LOWEST, _STEPS).round(2).tolist():
         said = np.where(prob >= cut, nodes, -1)
         said[:, 0] = nodes[:, 0]
         f1 = overlap(golds, LabelSets.of(tree, said, "answers").augmented())["f1"] or 0.0
         if f1 > best:
             best, found = f1, cut
-    return round(found, 2)
+    return found
 
 
 def several_scores(taxonomy: Taxonomy, gold: Labels, answers: Labels) -> dict[str, float | None]:
