@@ -214,8 +214,9 @@ def read_labelled(
             f"{found.name}: there is no {split} split, only {', '.join(found.tables)}. Choose "
             "one of these with --split, or give a file."
         )
+    between = None
     if trained_on is not None:
-        text, labels, reply, _ = trained_on
+        text, labels, reply, between = trained_on
         if text_column is None:
             text_column = same_columns([text], list(table.columns()))[0]
         table = _taken_apart(table, text_column)
@@ -229,8 +230,8 @@ def read_labelled(
     columns, _ = _columns(
         table, text_column, label_columns, reply_column, path_separator, label_separator
     )
-    if columns.between is None and trained_on is not None and len(columns.labels) == 1:
-        columns = replace(columns, between=trained_on[3])
+    if columns.between is None and len(columns.labels) == 1:
+        columns = replace(columns, between=between)
     texts = read_labels(table, columns)
     gold_nodes(texts, taxonomy)
     return texts

@@ -42,7 +42,7 @@ def label_doubts(
         *_anywhere(paths, columns),
         *_unsplittable(names, columns),
     ]
-    written = _lists(names, columns)
+    written = _lists(names)
     # What stands between the names of a list is no separator.
     return doubts + (written or separator_doubts(paths, columns))
 
@@ -184,7 +184,7 @@ def _missing(names: Counter[str]) -> list[str]:
     ]
 
 
-def _lists(names: Counter[str], columns: Columns) -> list[str]:
+def _lists(names: Counter[str]) -> list[str]:
     """Lists written as text, whole or cut at their commas."""
     lists = [
         name
