@@ -67,7 +67,11 @@ class Cuts:
         skipped = [level - self.depth[p.view(-1)] for level, p in enumerate(self._parents, 1)]
         self._waits = [waits if waits.any() else None for waits in skipped]
         self._choice, self._chooser = map(_tensor, tables.choices(taxonomy))
-        self._stops = _tensor(tables.inner_terminals(taxonomy))
+        stops = tables.inner_terminals(taxonomy)
+        self._stops, self._stop_at = (
+            _tensor(stops),
+            _tensor(np.searchsorted(taxonomy.terminals, stops)),
+        )
         self._up = [
             (_tensor(source), first, _tensor(to), size)
             for source, first, to, size in tables.steps_up(taxonomy)
@@ -178,8 +182,7 @@ class Cuts:
             at = self.step_normalizers(logits)
             scores, came_from = self._descend(logits, at)
             stop = logits.index_select(1, self._stops) - at.index_select(1, self._stops)
-            where = torch.searchsorted(self.terminals, self._stops)
-            full = scores.index_select(1, self.terminals).index_add(1, where, stop)
+            full = scores.index_select(1, self.terminals).index_add(1, self._stop_at, stop)
             return scores, full, came_from
         # Normalisers are the same for all paths of a text: take them off at the end.
         scores, came_from = self._descend(logits, None)
@@ -216,7 +219,7 @@ class Cuts:
                 reach = reach + torch.where(waits > 0, waits * held, 0.0)
             if came_from is not None:
                 reach, best = reach.view(-1, *parents.shape).max(2)  # (B, n_l)
-                choices = parents.expand(len(best), -1, -1)
+                choices = parents.expand(best.shape[0], -1, -1)
                 came_from[:, here] = choices.gather(2, best[..., None])[..., 0]
             scores[:, here] = reach + logits[:, here]
         return scores, came_from
@@ -240,7 +243,9 @@ class Cuts:
     def sums_below(self, full: Tensor) -> Tensor:
         """Sum over the terminals at or below each node: ``(B, T)`` -> ``(B, N)``; no gradient."""
         # Columns become rows: then one addition is one contiguous run.
-        total = full.new_zeros(self.num_nodes, len(full)).index_copy_(0, self.terminals, full.mT)
+        total = full.new_zeros(self.num_nodes, full.shape[0]).index_copy_(
+            0, self.terminals, full.mT
+        )
         for source, first, to, size in self._up:
             total[first : first + size].index_add_(0, to, total.index_select(0, source))
         return total.mT
@@ -255,14 +260,14 @@ class Cuts:
             L tensors ``(B, n_l)``, columns as in ``members[l]``.
         """
         # From the deepest level up: a cut is read before its level joins what stands above it.
-        total = full.new_zeros(len(full), self.num_nodes).index_copy_(1, self.terminals, full)
+        total = full.new_zeros(full.shape[0], self.num_nodes).index_copy_(1, self.terminals, full)
         sums = []
         for level in range(self.num_levels - 1, -1, -1):
             sums.append(total.index_select(1, self.members[level]))
             if level:
                 here = self.taxonomy.level_slices[level]
                 if came_from is None:
-                    above = self._parent[here].expand(len(full), -1)
+                    above = self._parent[here].expand(full.shape[0], -1)
                 else:
                     above = came_from[:, here]
                 total = total.scatter_add(1, above, total[:, here])
@@ -270,7 +275,7 @@ class Cuts:
 
     def _log_sums_below(self, full: Tensor) -> Tensor:
         """The same of logarithms, out of place, for gradients."""
-        total = full.new_full((len(full), self.num_nodes), -torch.inf)
+        total = full.new_full((full.shape[0], self.num_nodes), -torch.inf)
         total = total.index_copy(1, self.terminals, full)
         for source, first, to, size in self._up:
             below = _group_logsumexp(total.index_select(1, source), to, size)
@@ -292,10 +297,10 @@ def cuts_of(taxonomy: Taxonomy | Cuts) -> Cuts:
 def _group_logsumexp(values: Tensor, group: Tensor, groups: int) -> Tensor:
     """Logsumexp of the columns of each group: ``(B, E)``, ``(E,)`` -> ``(B, groups)``."""
     with torch.no_grad():  # the shift cancels: no gradient through it
-        peak = values.new_full((len(values), groups), -torch.inf)
+        peak = values.new_full((values.shape[0], groups), -torch.inf)
         peak = _finite(peak.scatter_reduce(1, group.expand_as(values), values, "amax"))
     weights = (values - peak.index_select(1, group)).exp()
-    return _log(values.new_zeros(len(values), groups).index_add(1, group, weights)) + peak
+    return _log(values.new_zeros(values.shape[0], groups).index_add(1, group, weights)) + peak
 
 
 def _logsumexp(values: Tensor) -> Tensor:

@@ -37,7 +37,16 @@ ORDER = (
         "several",
     },
     {"lm"},
-    {"classifier", "training", "progress", "checkpoints", "runfolder", "run_texts", "card"},
+    {
+        "classifier",
+        "training",
+        "progress",
+        "checkpoints",
+        "runfolder",
+        "run_texts",
+        "card",
+        "export",
+    },
     {"viz"},
     {"run"},
     {"experiments"},
@@ -56,6 +65,7 @@ MAY_IMPORT = {
     "huggingface_hub": {"data", "lm", "progress"},
     "datasets": {"data"},
     "pyarrow": {"data"},
+    "onnxruntime": {"export"},
 }
 # Libraries that a part must do without altogether.
 NEVER = {

@@ -46,6 +46,15 @@ def test_packing_closes_gaps_inside_a_text():
     assert mask.tolist() == [[1, 1, 1, 0, 0]]
 
 
+def test_packing_is_a_stable_sort_by_the_mask():
+    mask = torch.randint(2, (64, 9), generator=torch.Generator().manual_seed(0))
+    ids = torch.arange(9).expand(64, 9).contiguous()
+    order = mask.ne(0).long().argsort(dim=1, descending=True, stable=True)
+    packed, moved = pack_right(ids, mask)
+    assert torch.equal(packed, order)
+    assert torch.equal(moved, mask.gather(1, order))
+
+
 @pytest.mark.parametrize("how", ["mean", "last"])
 @pytest.mark.parametrize("kind", [torch.long, torch.float32, torch.bool])
 def test_a_mask_of_any_type(kind, how):

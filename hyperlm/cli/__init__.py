@@ -15,6 +15,7 @@ from hyperlm.cli.embed import embed
 from hyperlm.cli.errors import Commands
 from hyperlm.cli.evaluate import evaluate
 from hyperlm.cli.experiment import experiment
+from hyperlm.cli.export import export
 from hyperlm.cli.generate import generate
 from hyperlm.cli.info import info
 from hyperlm.cli.predict import predict
@@ -35,7 +36,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 for command in (
-    train, evaluate, predict, calibrate, generate, visualize, serve, info, experiment, embed,
+    train, evaluate, predict, calibrate, generate, visualize, serve, export, info, experiment,
+    embed,
 ):  # fmt: skip
     app.command()(command)
 

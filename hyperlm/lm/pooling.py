@@ -24,8 +24,15 @@ def pack_right(input_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, Tenso
         input_ids: ``(B, T)``.
         attention_mask: ``(B, T)``, nonzero at real tokens.
     """
-    order = attention_mask.ne(0).long().argsort(dim=1, descending=True, stable=True)
-    return input_ids.gather(1, order), attention_mask.gather(1, order)
+    real = attention_mask.ne(0)
+    # By counting and not by sorting: exporters know no stable sort.
+    before = real.long().cumsum(1)
+    padding = (~real).long().cumsum(1) + before[:, -1:]
+    place = torch.where(real, before, padding) - 1
+    return (
+        torch.empty_like(input_ids).scatter(1, place, input_ids),
+        torch.empty_like(attention_mask).scatter(1, place, attention_mask),
+    )
 
 
 def pool(hidden: Tensor, attention_mask: Tensor, how: str) -> Tensor:

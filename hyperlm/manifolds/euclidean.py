@@ -60,6 +60,8 @@ class Euclidean(Geometry):
         wide = wide_dtype(x)
         narrow = torch.promote_types(torch.promote_types(x.dtype, y.dtype), torch.float32)
         with torch.autocast(x.device.type, enabled=False):
+            if torch.onnx.is_in_onnx_export():  # which has no cdist; float64 can spare the digits
+                return _expanded(x.double(), y.double()).to(narrow)
             return torch.cdist(
                 x.to(wide), y.to(wide), compute_mode="donot_use_mm_for_euclid_dist"
             ).to(narrow)
@@ -130,3 +132,9 @@ class Euclidean(Geometry):
     def _off(self, x: Tensor, atol: float, rtol: float) -> Tensor:
         limit = self.radius_limit(x.dtype)
         return (norm(x) > limit * (1 + rtol) + atol).squeeze(-1)
+
+
+def _expanded(x: Tensor, y: Tensor) -> Tensor:
+    """Distances of all pairs from squares and one product of matrices."""
+    squares = (x * x).sum(-1, keepdim=True) + (y * y).sum(-1) - 2 * (x @ y.mT)
+    return squares.clamp(min=0).sqrt()

@@ -138,7 +138,10 @@ class Lorentz(Geometry):
 
 
 def _time(z: Tensor, s: float | Tensor) -> Tensor:
-    return torch.hypot(norm(z), torch.ones_like(z[..., :1]) / s)
+    at_origin = torch.ones_like(z[..., :1]) / s
+    if torch.onnx.is_in_onnx_export():  # which has no hypot; this one overflows far out
+        return torch.sqrt(dot(z, z) + at_origin * at_origin)
+    return torch.hypot(norm(z), at_origin)
 
 
 def _lift(z: Tensor, s: float | Tensor) -> Tensor:

@@ -19,12 +19,14 @@ derivatives of ``dist`` and ``pairwise_dist`` and their forward mode are not pro
 them is an error.
 """
 
+from types import ModuleType
+
 import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
 from hyperlm.errors import OffManifoldError, OptionError
-from hyperlm.manifolds import _polar_ops
+from hyperlm.manifolds import _polar_ops, _polar_plain
 
 __all__ = ["check_finite", "dist", "dist0", "pairwise_dist"]
 
@@ -33,8 +35,9 @@ def pairwise_dist(u: Tensor, v: Tensor, c: float | Tensor = 1.0) -> Tensor:
     """Distance of every row of ``u`` to every row of ``v``.
 
     One matrix product gives all pairs; the few whose directions nearly coincide are done again
-    exactly. Works under ``torch.compile(fullgraph=True)`` and ``torch.export``; memory beyond the
-    result is a few MiB on a CPU.
+    exactly. Works under ``torch.compile(fullgraph=True)`` and ``torch.export``, and under
+    ``torch.onnx.export`` with the accuracy that ``_polar_plain`` states; memory beyond the result
+    is a few MiB on a CPU.
 
     Args:
         u: ``(N, d)`` tangent vectors at the origin, Riemannian length.
@@ -51,7 +54,7 @@ def pairwise_dist(u: Tensor, v: Tensor, c: float | Tensor = 1.0) -> Tensor:
             "Flatten leading dimensions first, or use dist(), which broadcasts."
         )
     u, v, curvature = _operands(u, v, c)
-    return _polar_ops.pairwise(u, v, curvature)
+    return _operators().pairwise(u, v, curvature)
 
 
 def dist(u: Tensor, v: Tensor, c: float | Tensor = 1.0) -> Tensor:
@@ -67,7 +70,7 @@ def dist(u: Tensor, v: Tensor, c: float | Tensor = 1.0) -> Tensor:
     u, v, curvature = _operands(u, v, c)
     u, v = torch.broadcast_tensors(u, v)
     shape, width = u.shape[:-1], u.shape[-1]
-    return _polar_ops.paired(u.reshape(-1, width), v.reshape(-1, width), curvature).reshape(shape)
+    return _operators().paired(u.reshape(-1, width), v.reshape(-1, width), curvature).reshape(shape)
 
 
 def dist0(u: Tensor) -> Tensor:
@@ -85,6 +88,10 @@ def check_finite(u: Tensor, name: str = "u") -> None:
             f"{name}: {len(bad)} of {total} rows hold NaN or infinity (rows {shown}); every "
             "coordinate must be finite. Look for an overflow upstream, or lower the learning rate."
         )
+
+
+def _operators() -> ModuleType:
+    return _polar_plain if torch.onnx.is_in_onnx_export() else _polar_ops
 
 
 def _at_least_float32(x: Tensor) -> Tensor:

@@ -1,0 +1,203 @@
+"""A model as ONNX: the file answers as the model does, alone, and nothing half-written stays."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+from conftest import synthetic_text, tree_paths
+from tokenizers import Tokenizer
+
+import hyperlm.export
+from hyperlm import HierarchicalLM, HyperbolicHead, Taxonomy
+from hyperlm.classifier import Classifier
+from hyperlm.errors import ModelError, OptionError, OutputError
+from hyperlm.export import export_onnx
+from hyperlm.manifolds import _polar_ops, polar
+from hyperlm.several import decode_several
+
+pytest_plugins = ["backbone_fixtures", "cli_fixtures"]
+
+TEXTS = [synthetic_text(path, np.random.default_rng(i)) for i, path in enumerate(tree_paths())]
+
+
+def classifier(backbone, taxonomy=None, *, several=None, **options) -> Classifier:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        tree = taxonomy or Taxonomy.from_paths(tree_paths())
+        model = HierarchicalLM.from_backbone(str(backbone), tree, max_length=12, **options)
+    model.config.path_temperature, model.config.several_from = 1.7, several
+    return Classifier(model)
+
+
+def answers(folder: Path, texts: list[str]) -> dict[str, np.ndarray]:
+    """What the exported folder says, through its own tokenizer."""
+    encoded = Tokenizer.from_file(str(folder / "tokenizer.json")).encode_batch(texts)
+    session = onnxruntime.InferenceSession(str(folder / "model.onnx"))
+    feed = {
+        "input_ids": np.array([text.ids for text in encoded]),
+        "attention_mask": np.array([text.attention_mask for text in encoded]),
+    }
+    names = [output.name for output in session.get_outputs()]
+    return dict(zip(names, session.run(names, feed), strict=True))
+
+
+@pytest.fixture(scope="module")
+def exported(tiny_backbone, tmp_path_factory):
+    model = classifier(tiny_backbone, layers=[1, 2, 2], head={"dim": 4, "curvature": 0.5})
+    folder = tmp_path_factory.mktemp("exports") / "onnx"
+    return model, folder, export_onnx(model, folder)
+
+
+def test_the_file_answers_as_the_model_does(exported) -> None:
+    model, folder, difference = exported
+    assert 0 < difference < 1e-5
+    labels = json.loads((folder / "labels.json").read_text("utf-8"))
+    texts = [*TEXTS, "carp0 " * 40]  # one that is cut
+    found = answers(folder, texts)
+    for row, answer in enumerate(model.predict(texts, top_k=8)):
+        paths = {
+            tuple(path): p for path, p in zip(labels["paths"], found["paths"][row], strict=True)
+        }
+        assert paths == pytest.approx({a.path: a.probability for a in answer.top}, abs=1e-5)
+        nodes = {
+            tuple(path): p for path, p in zip(labels["nodes"], found["nodes"][row], strict=True)
+        }
+        above = [nodes[answer.path[: level + 1]] for level in range(len(answer.path))]
+        assert above == pytest.approx(answer.probabilities, abs=1e-5)
+    # One text alone, in a batch of another size and length.
+    np.testing.assert_allclose(answers(folder, texts[:1])["paths"], found["paths"][:1], atol=1e-5)
+
+
+def test_the_readme_answers_without_torch(exported) -> None:
+    model, folder, _ = exported
+    (code,) = re.findall(r"```python\n(.*?)```", (folder / "README.md").read_text("utf-8"), re.S)
+    code += "\nimport sys\nassert not {'torch', 'transformers', 'hyperlm'} & set(sys.modules)\n"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    (texts,) = re.findall(r"texts = (\[.*\])", code)
+    for line, answer in zip(done.stdout.splitlines(), model.predict(eval(texts)), strict=True):
+        best = answer.top[0]
+        assert line.endswith(f" {' > '.join(best.path)} {best.probability:.2f}")
+
+
+@pytest.mark.parametrize(
+    ("architecture", "options"),
+    [
+        ("llama", {"head": {"dim": 4, "loss": "path", "geometry": "lorentz"}}),
+        ("bert", {"head": {"dim": 4, "learn_curvature": True}, "joined": True}),
+    ],
+    ids=["decoder-path-lorentz", "joined-level-poincare"],
+)
+def test_ragged_trees_several_labels_and_other_losses(
+    backbone_of, tmp_path, architecture, options
+) -> None:
+    ragged = Taxonomy.from_paths([*tree_paths()[:5], ("plant",), ("plant", "herb"), ("stone",)])
+    model = classifier(backbone_of(architecture), ragged, several=0.1, **options)
+    export_onnx(model, tmp_path / "out")
+    labels = json.loads((tmp_path / "out" / "labels.json").read_text("utf-8"))
+    assert labels["several_from"] == 0.1
+    found = answers(tmp_path / "out", TEXTS)
+    best = [tuple(labels["paths"][at]) for at in found["paths"].argmax(1)]
+    assert best == [answer.path for answer in model.predict(TEXTS)]
+    some = decode_several(model.logits(TEXTS), ragged, 0.1, loss=model.model.head.loss_kind)
+    for row, shares in enumerate(found["shares"]):
+        reach = {tuple(labels["paths"][at]) for at in np.flatnonzero(shares >= 0.1)}
+        told = {ragged.path(int(end)) for end in some.nodes[row] if end >= 0}
+        # More reach it than are told where one path goes on in another.
+        assert told - {best[row]} <= reach
+        assert all(any(p[: len(q)] == q or q[: len(p)] == p for q in told) for p in reach - told)
+
+
+def test_two_parents_of_a_label(tiny_backbone, tmp_path) -> None:
+    edges = [("bird", "animal"), ("fish", "animal"), ("owl", "bird"), ("owl", "fish")]
+    dag = Taxonomy.from_edges([*edges, ("carp", "fish"), ("fern", "plant")])
+    model = classifier(tiny_backbone, dag, head={"dim": 4, "loss": "leaf", "geometry": "euclidean"})
+    export_onnx(model, tmp_path / "out")
+    labels = json.loads((tmp_path / "out" / "labels.json").read_text("utf-8"))
+    found = answers(tmp_path / "out", TEXTS)
+    ends = [labels["paths"][at][-1] for at in found["paths"].argmax(1)]
+    assert ends == [answer.path[-1] for answer in model.predict(TEXTS)]
+    assert "several parents" in (tmp_path / "out" / "README.md").read_text("utf-8")
+
+
+def test_what_is_there_is_kept(exported, tmp_path, monkeypatch) -> None:
+    model, folder, _ = exported
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    with pytest.raises(OutputError, match="--overwrite"):
+        export_onnx(model, folder)
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(OutputError, match=r"holds notes\.txt"):
+        export_onnx(model, tmp_path, overwrite=True)
+    with pytest.raises(OutputError, match="a file is in the way"):
+        export_onnx(model, tmp_path / "notes.txt")
+
+    # A file that answers otherwise is not kept, and leaves the earlier one.
+    monkeypatch.setattr(
+        hyperlm.export, "_trace", lambda *a: a[-1].write_bytes(before["model.onnx"])
+    )
+    other = classifier(model.model.config.backbone_name, layers=[1, 2, 2])
+    with pytest.raises(ModelError, match="other probabilities"):
+        export_onnx(other, folder, overwrite=True)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    assert [path.name for path in folder.parent.iterdir()] == [folder.name]
+
+    assert export_onnx(model, folder, overwrite=True) < 1e-5  # the same file, found good
+    assert sorted(before) == sorted(path.name for path in folder.iterdir())
+
+
+def test_what_cannot_be_written_says_so(exported, tmp_path, monkeypatch) -> None:
+    model = exported[0]
+    with monkeypatch.context() as patch:
+        patch.setattr(polar, "_operators", lambda: _polar_ops)  # which no runtime knows
+        with pytest.raises(ModelError, match=r"No ONNX function found .*polar_pairwise"):
+            export_onnx(model, tmp_path / "out")
+    with monkeypatch.context() as patch:
+        patch.setattr(hyperlm.export, "_trace", lambda *a: a[-1].write_bytes(b"no graph"))
+        with pytest.raises(ModelError, match="onnxruntime cannot run the exported graph"):
+            export_onnx(model, tmp_path / "out")
+    assert not list(tmp_path.iterdir())
+    monkeypatch.setitem(sys.modules, "onnxscript", None)
+    with pytest.raises(OptionError, match=r"hyperlm-toolkit\[onnx\]"):
+        export_onnx(model, tmp_path / "out")
+
+
+def test_the_command(command, exported, tmp_path) -> None:
+    model, folder, _ = exported
+    model.save_pretrained(tmp_path / "run")
+    done = command("export", tmp_path / "run", "--output", tmp_path / "out")
+    assert done.exit_code == 0, done.output
+    assert "model.onnx" in done.stdout
+    again = answers(tmp_path / "out", TEXTS)["paths"]
+    np.testing.assert_allclose(again, answers(folder, TEXTS)["paths"], atol=1e-6)
+
+
+def test_a_head_in_a_model_of_your_own_is_traced(tmp_path) -> None:
+    class Scores(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            taxonomy = Taxonomy.from_paths(tree_paths())
+            self.head = HyperbolicHead(16, taxonomy, dim=4, geometry="lorentz", curvature=2.0)
+
+        def forward(self, hidden):
+            return self.head(hidden).logits
+
+    model, hidden = Scores().eval(), torch.randn(5, 16)
+    rows = ({0: torch.export.Dim("rows")},)
+    program = torch.export.export(model, (hidden,), dynamic_shapes=rows)
+    torch.testing.assert_close(program.module()(hidden[:3]), model(hidden[:3]))
+    with hyperlm.export._quiet():
+        torch.onnx.export(
+            model, (hidden,), tmp_path / "head.onnx", dynamo=True, dynamic_shapes=rows,
+            input_names=["hidden"], verbose=False,
+        )  # fmt: skip
+    session = onnxruntime.InferenceSession(str(tmp_path / "head.onnx"))
+    (found,) = session.run(None, {"hidden": hidden[:1].numpy()})
+    torch.testing.assert_close(torch.from_numpy(found), model(hidden[:1]).detach())
