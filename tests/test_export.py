@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import onnxruntime
@@ -18,6 +19,7 @@ from hyperlm import HierarchicalLM, HyperbolicHead, Taxonomy
 from hyperlm.classifier import Classifier
 from hyperlm.errors import ModelError, OptionError, OutputError
 from hyperlm.export import export_onnx
+from hyperlm.export_graph import quiet
 from hyperlm.manifolds import _polar_ops, polar
 from hyperlm.several import decode_several
 
@@ -40,8 +42,8 @@ def answers(folder: Path, texts: list[str]) -> dict[str, np.ndarray]:
     encoded = Tokenizer.from_file(str(folder / "tokenizer.json")).encode_batch(texts)
     session = onnxruntime.InferenceSession(str(folder / "model.onnx"))
     feed = {
-        "input_ids": np.array([text.ids for text in encoded]),
-        "attention_mask": np.array([text.attention_mask for text in encoded]),
+        "input_ids": np.array([text.ids for text in encoded], dtype=np.int64),
+        "attention_mask": np.array([text.attention_mask for text in encoded], dtype=np.int64),
     }
     names = [output.name for output in session.get_outputs()]
     return dict(zip(names, session.run(names, feed), strict=True))
@@ -76,16 +78,69 @@ def test_the_file_answers_as_the_model_does(exported) -> None:
 
 def test_the_readme_answers_without_torch(exported) -> None:
     model, folder, _ = exported
-    (code,) = re.findall(r"```python\n(.*?)```", (folder / "README.md").read_text("utf-8"), re.S)
+    code = "\n".join(
+        re.findall(r"```python\n(.*?)```", (folder / "README.md").read_text("utf-8"), re.S)
+    )
     code += "\nimport sys\nassert not {'torch', 'transformers', 'hyperlm'} & set(sys.modules)\n"
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
     (texts,) = re.findall(r"texts = (\[.*\])", code)
-    for line, answer in zip(done.stdout.splitlines(), model.predict(eval(texts)), strict=True):
+    lines = iter(done.stdout.splitlines())
+    for text, answer in zip(eval(texts), model.predict(eval(texts)), strict=True):
         best = answer.top[0]
-        assert line.endswith(f" {' > '.join(best.path)} {best.probability:.2f}")
+        assert next(lines) == f"{text} {' > '.join(best.path)} {best.probability:.2f}"
+    for text, answer in zip(eval(texts), model.predict(eval(texts), threshold=0.8), strict=True):
+        assert next(lines) == f"{text} {' > '.join(answer.path)}"
+    assert not list(lines)
+
+
+def test_the_file_tells_nothing_of_the_machine(exported) -> None:
+    _, folder, _ = exported
+    graph = (folder / "model.onnx").read_bytes()
+    assert b".py" not in graph
+    assert str(Path(torch.__file__).parent).encode() not in graph
+    written = (folder / "README.md").read_text("utf-8")
+    assert str(folder.parent) not in written + (folder / "labels.json").read_text("utf-8")
+
+
+def test_texts_without_tokens_are_read_as_the_model_reads_them(backbone_of, tmp_path) -> None:
+    model = classifier(backbone_of("gpt2"))
+    # As those of decoders: nothing is put around a text, so an empty one is empty.
+    bare = json.loads(model.model.tokenizer.backend_tokenizer.to_str()) | {"post_processor": None}
+    model.model.tokenizer._tokenizer = Tokenizer.from_str(json.dumps(bare))
+    assert not Tokenizer.from_str(json.dumps(bare)).encode("").ids
+    export_onnx(model, tmp_path / "out")
+    labels = json.loads((tmp_path / "out" / "labels.json").read_text("utf-8"))
+    for texts in ([""], ["", *TEXTS[:2], "carp0 " * 40]):
+        found = answers(tmp_path / "out", texts)["paths"]
+        for row, answer in enumerate(model.predict(texts, top_k=1)):
+            best = answer.top[0]
+            assert found[row, labels["paths"].index(list(best.path))] == pytest.approx(
+                best.probability, abs=1e-5
+            )
+
+
+def test_adapters_are_folded_in_and_the_callers_model_stays_as_it_is(
+    tiny_backbone, tmp_path
+) -> None:
+    model = classifier(tiny_backbone, lora={"rank": 2})
+    for name, parameter in model.model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter)
+    model.model.to(torch.bfloat16)
+    before = {name: part.clone() for name, part in model.model.state_dict().items()}
+    assert export_onnx(model, tmp_path / "out") < 1e-5  # of the same in float32
+    after = model.model.state_dict()
+    assert before.keys() == after.keys()
+    assert all(torch.equal(part, after[name]) for name, part in before.items())
+    found = answers(tmp_path / "out", TEXTS)["paths"].max(1)
+    expected = [answer.top[0].probability for answer in model.predict(TEXTS, top_k=1)]
+    assert found == pytest.approx(expected, abs=0.02)
+    model.model.float().merge_lora()
+    expected = [answer.top[0].probability for answer in model.predict(TEXTS, top_k=1)]
+    assert found == pytest.approx(expected, abs=1e-3)
 
 
 @pytest.mark.parametrize(
@@ -128,7 +183,24 @@ def test_two_parents_of_a_label(tiny_backbone, tmp_path) -> None:
     assert "several parents" in (tmp_path / "out" / "README.md").read_text("utf-8")
 
 
-def test_what_is_there_is_kept(exported, tmp_path, monkeypatch) -> None:
+@pytest.fixture
+def cheaply(exported, monkeypatch):
+    """The graph that is there already in place of a new one; other bytes on request."""
+    graph = (exported[1] / "model.onnx").read_bytes()
+
+    def use(written: bytes = graph, data: bytes | None = None) -> None:
+        def write(model, ids, mask, path: Path) -> None:
+            path.write_bytes(written)
+            if data is not None:
+                path.with_name(f"{path.name}.data").write_bytes(data)
+
+        monkeypatch.setattr(hyperlm.export, "write_graph", write)
+
+    use()
+    return use
+
+
+def test_what_is_there_is_kept(exported, cheaply, tmp_path) -> None:
     model, folder, _ = exported
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
     with pytest.raises(OutputError, match="--overwrite"):
@@ -140,28 +212,69 @@ def test_what_is_there_is_kept(exported, tmp_path, monkeypatch) -> None:
         export_onnx(model, tmp_path / "notes.txt")
 
     # A file that answers otherwise is not kept, and leaves the earlier one.
-    monkeypatch.setattr(
-        hyperlm.export, "_trace", lambda *a: a[-1].write_bytes(before["model.onnx"])
-    )
     other = classifier(model.model.config.backbone_name, layers=[1, 2, 2])
     with pytest.raises(ModelError, match="other probabilities"):
         export_onnx(other, folder, overwrite=True)
+    with pytest.raises(ModelError, match="other probabilities"):
+        export_onnx(other, tmp_path / "new" / "folder")
+    cheaply(b"no graph")
+    with pytest.raises(ModelError, match="onnxruntime cannot run the graph"):
+        export_onnx(model, tmp_path / "new" / "folder")
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
-    assert [path.name for path in folder.parent.iterdir()] == [folder.name]
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
 
-    assert export_onnx(model, folder, overwrite=True) < 1e-5  # the same file, found good
-    assert sorted(before) == sorted(path.name for path in folder.iterdir())
+    cheaply()
+    (tmp_path / "notes.txt").unlink()
+    (tmp_path / ".partial-17").mkdir()  # of an export that was ended by force
+    assert export_onnx(model, tmp_path) < 1e-5
+    assert export_onnx(model, tmp_path, overwrite=True) < 1e-5
+
+
+def test_large_weights_stand_in_a_file_of_their_own(exported, cheaply, tmp_path) -> None:
+    cheaply(data=b"weights")
+    export_onnx(exported[0], tmp_path)
+    assert (tmp_path / "model.onnx.data").read_bytes() == b"weights"
+    assert "`model.onnx.data`" in (tmp_path / "README.md").read_text("utf-8")
+    cheaply()
+    export_onnx(exported[0], tmp_path, overwrite=True)
+    assert not (tmp_path / "model.onnx.data").exists()
+    assert "`model.onnx.data`" not in (tmp_path / "README.md").read_text("utf-8")
+
+
+@pytest.mark.parametrize("wrong", ["nodes", "one text", "shares"])
+def test_every_output_is_compared(exported, cheaply, tmp_path, monkeypatch, wrong) -> None:
+    class Runtime:
+        """The real one, with a fault."""
+
+        def __init__(self, *args, **kwargs) -> None:
+            self.session = InferenceSession(*args, **kwargs)
+
+        def run(self, names, feed):
+            paths, nodes = self.session.run(names, feed)
+            if wrong == "nodes":
+                nodes[:] = np.nan
+            if wrong == "one text" and len(paths) == 1:
+                paths[:] = np.nan
+            return [paths, nodes, paths * 0 + 99] if wrong == "shares" else [paths, nodes]
+
+    InferenceSession = onnxruntime.InferenceSession
+    monkeypatch.setattr(onnxruntime, "InferenceSession", Runtime)
+    model = exported[0]
+    monkeypatch.setattr(model.model.config, "several_from", 0.1 if wrong == "shares" else None)
+    with pytest.raises(ModelError, match="other probabilities"):
+        export_onnx(model, tmp_path / "out")
 
 
 def test_what_cannot_be_written_says_so(exported, tmp_path, monkeypatch) -> None:
-    model = exported[0]
+    model, _, _ = exported
     with monkeypatch.context() as patch:
         patch.setattr(polar, "_operators", lambda: _polar_ops)  # which no runtime knows
         with pytest.raises(ModelError, match=r"No ONNX function found .*polar_pairwise"):
             export_onnx(model, tmp_path / "out")
     with monkeypatch.context() as patch:
-        patch.setattr(hyperlm.export, "_trace", lambda *a: a[-1].write_bytes(b"no graph"))
-        with pytest.raises(ModelError, match="onnxruntime cannot run the exported graph"):
+        full = OSError(28, "No space left on device")
+        patch.setattr(hyperlm.export, "write_graph", Mock(side_effect=full))
+        with pytest.raises(OutputError, match="cannot be written .No space left"):
             export_onnx(model, tmp_path / "out")
     assert not list(tmp_path.iterdir())
     monkeypatch.setitem(sys.modules, "onnxscript", None)
@@ -169,14 +282,17 @@ def test_what_cannot_be_written_says_so(exported, tmp_path, monkeypatch) -> None
         export_onnx(model, tmp_path / "out")
 
 
-def test_the_command(command, exported, tmp_path) -> None:
-    model, folder, _ = exported
+def test_the_command(command, exported, cheaply, tmp_path) -> None:
+    model, *_ = exported
     model.save_pretrained(tmp_path / "run")
-    done = command("export", tmp_path / "run", "--output", tmp_path / "out")
+    done = command("export", tmp_path / "run", "--output", tmp_path / "run" / "onnx")
     assert done.exit_code == 0, done.output
-    assert "model.onnx" in done.stdout
-    again = answers(tmp_path / "out", TEXTS)["paths"]
-    np.testing.assert_allclose(again, answers(folder, TEXTS)["paths"], atol=1e-6)
+    assert "model.onnx (0 MB)" in done.stdout
+    assert "from the run `run`" in (tmp_path / "run" / "onnx" / "README.md").read_text("utf-8")
+    again = command("export", tmp_path / "run", "--output", tmp_path / "run" / "onnx")
+    assert again.exit_code == 1
+    assert "--overwrite" in again.stderr
+    assert "Translating" not in again.stderr
 
 
 def test_a_head_in_a_model_of_your_own_is_traced(tmp_path) -> None:
@@ -193,7 +309,7 @@ def test_a_head_in_a_model_of_your_own_is_traced(tmp_path) -> None:
     rows = ({0: torch.export.Dim("rows")},)
     program = torch.export.export(model, (hidden,), dynamic_shapes=rows)
     torch.testing.assert_close(program.module()(hidden[:3]), model(hidden[:3]))
-    with hyperlm.export._quiet():
+    with quiet():
         torch.onnx.export(
             model, (hidden,), tmp_path / "head.onnx", dynamo=True, dynamic_shapes=rows,
             input_names=["hidden"], verbose=False,

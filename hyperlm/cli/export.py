@@ -1,6 +1,5 @@
 """``hyperlm export``: a run in, a folder that other runtimes can answer texts with out."""
 
-import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -23,22 +22,25 @@ def export(
 ) -> None:
     """Write a model as ONNX: from token ids to the probability of every path, in one graph.
 
-    The folder has the graph, the tokenizer, the names of the labels, and a README with the ten
-    lines of Python that answer texts with onnxruntime, without torch or hyperlm. Needs the extra
-    onnx.
+    The folder has the graph in float32, the tokenizer, the names of the labels, and a README with
+    the lines of Python that answer texts with onnxruntime, without torch or hyperlm. Needs the
+    extra onnx. What calibrate fits later is not in it: export again.
     """
     from hyperlm.classifier import load
-    from hyperlm.export import export_onnx
+    from hyperlm.export import check_export, export_onnx
     from hyperlm.progress import quiet_libraries
 
+    output = output.expanduser()
+    check_export(output, overwrite=overwrite)
     quiet_libraries()
     model = load(run, device="cpu")
     say("Translating and checking the graph; half a minute for a small model ...")
     found = export_onnx(model, output, overwrite=overwrite)
-    graph = output / "model.onnx"
-    size = sum(path.stat().st_size for path in output.glob("model.onnx*")) / 1e6
+    names = sorted(path.name for path in output.glob("model.onnx*"))
+    size = sum((output / name).stat().st_size for name in names) / 1e6
     typer.echo(
-        f"Written: {graph} ({size:,.0f} MB), tokenizer.json, labels.json, README.md. Run by "
-        f"onnxruntime, its probabilities are those of the model to within {found:.0e}."
+        f"Written: {output / names[0]}{' and .data' * (len(names) > 1)} ({size:,.0f} MB), "
+        "tokenizer.json, labels.json, README.md. Run by onnxruntime, its probabilities are those "
+        f"of the model to within {found:.0e}."
     )
-    typer.echo(f"How to answer with it: {shlex.quote(str(output / 'README.md'))}")
+    typer.echo(f"How to answer with it: {output / 'README.md'}")

@@ -25,6 +25,7 @@ __all__ = [
     "Collator",
     "EncodedTexts",
     "LengthGroupedSampler",
+    "blank_token",
     "pooled_features",
     "targets_of",
     "tokenise",
@@ -54,9 +55,7 @@ def tokenise(
             if texts
             else []
         )
-        # Decoders' tokenizers give nothing for an empty text; a model needs one token to read.
-        blank = tokenizer.bos_token_id or tokenizer.eos_token_id or tokenizer.pad_token_id or 0
-        ids = [row or [blank] for row in ids]
+        ids = [row or [blank_token(tokenizer)] for row in ids]
         flat = [token for row in ids for token in row]
         return {
             "ids": torch.tensor(flat, dtype=torch.int32),
@@ -68,6 +67,11 @@ def tokenise(
         return _split(compute())
     key = cache_key(texts=list(texts), tokenizer=identity, max_length=max_length)
     return _split(cached("tokens", key, compute))
+
+
+def blank_token(tokenizer: PreTrainedTokenizerBase) -> int:
+    """What a model reads where a text has no tokens, as an empty one has for many decoders."""
+    return int(tokenizer.bos_token_id or tokenizer.eos_token_id or tokenizer.pad_token_id or 0)
 
 
 def _identity(tokenizer: PreTrainedTokenizerBase) -> Any:
