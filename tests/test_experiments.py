@@ -212,6 +212,7 @@ def test_the_command_goes_on_where_it_stopped_and_reports(
     def say(name, *more):
         words = ["experiment", name, "--data", str(demo_like), "--backbone", str(tiny_backbone)]
         words += ["-o", str(tmp_path / "results.jsonl"), "--json", "--max-length", "32"]
+        words += ["--jobs", "1"] * (name != "report")  # other processes have the usual rates
         done = CliRunner().invoke(app, [*words, *more])
         assert done.exit_code == 0, done.output
         return json.loads(done.stdout)
@@ -294,7 +295,7 @@ def test_columns_are_named_as_for_train(tiny_backbone, demo_like, tmp_path, monk
     assert header == "text,l1,l2,l3\n"
     table.write_text("words;top;middle;last\n" + "".join(r.replace(",", ";") for r in rows))
     words = ["experiment", "compare-geometries", "--data", table, "--backbone", tiny_backbone]
-    words += ["--dims", "2", "--seeds", "1", "-o", tmp_path / "r.jsonl", "--json"]
+    words += ["--dims", "2", "--seeds", "1", "-o", tmp_path / "r.jsonl", "--json", "--jobs", "1"]
     said = CliRunner().invoke(app, list(map(str, words)))
     assert (said.exit_code, "--text-column" in said.stderr) == (1, True)
     words += ["--text-column", "words", "--label-columns", "top,last"]

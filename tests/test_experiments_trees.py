@@ -99,7 +99,7 @@ def test_points_that_leave_the_numbers_are_never_chosen(tmp_path, monkeypatch):
 def test_the_command_reads_trees_and_data_sets_and_reports(tmp_path, demo_like):
     tree, out = tmp_path / "tree.tsv.gz", tmp_path / "r.jsonl"
     TREE.write(tree)
-    told = ["--seeds", "1", "-o", str(out)]
+    told = ["--seeds", "1", "-o", str(out), "--jobs", "1"]
     for words in (
         ["--data", f"{tree},{demo_like}", "--dims", "2,4"],
         ["--data", str(tree), "--dims", "2", "--set", "pairs=edges", "--arm", "poincare"],

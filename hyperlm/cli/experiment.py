@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["experiment"]
 
+MOST_JOBS = 8  # unasked; each holds the backbone and the features, some hundred megabytes
 NAMES = (
     "compare-geometries",
     "starts",
@@ -55,6 +56,14 @@ def experiment(
         list[str] | None,
         typer.Option(
             help="Only this arm; may be given several times.  \\[default: all]", metavar="NAME"
+        ),
+    ] = None,
+    jobs: Annotated[
+        int | None,
+        typer.Option(
+            help="Processes that train side by side; the results are the same.  \\[default: one "
+            "for each core, at most 8; one where a run itself needs all]",
+            min=1,
         ),
     ] = None,
     change: Annotated[
@@ -108,8 +117,9 @@ def experiment(
     results = ResultsFile(output)
     before = len(results)
     if name == "report":
-        if arm:
-            raise OptionError("--arm: a report tells of all that was measured.")
+        for option, given in (("--arm", arm), ("--jobs", jobs)):
+            if given:
+                raise OptionError(f"{option}: a report tells of all that was measured.")
         from hyperlm.experiments.report import write_report
 
         write_report(results, document)
@@ -127,6 +137,7 @@ def experiment(
             told,
             change or [],
             arm or [],
+            jobs,
         )
     made = results.records[before:]
     if json:
@@ -154,10 +165,13 @@ def _run(
     settings: dict[str, Any],
     changes: Sequence[str],
     arms: Sequence[str],
+    jobs: int | None,
 ) -> None:
     import importlib
 
     from hyperlm.experiments import FrozenData
+    from hyperlm.experiments.settings import HeadRun
+    from hyperlm.experiments.workers import Part, cores, run_parts
 
     if not sources:
         raise OptionError("--data names no data set.")
@@ -169,11 +183,31 @@ def _run(
             raise OptionError(f"--arm: {name} has no arms to choose from{other}.")
         settings["arms"] = arms
     results.check_open()  # before anything is trained
+    split: dict[str, dict[str, Any]] = module.parts(**settings) if hasattr(module, "parts") else {}
+    if len(split) < 2 and (jobs or 1) > 1:
+        raise OptionError(
+            f"--jobs {jobs}: {name} does one thing after the other with these settings, each with "
+            "all cores. Leave it out."
+        )
+    jobs = min(jobs or min(cores(), MOST_JOBS), len(split) * len(sources))
+    parts = []
     for source in sources:
         data = getattr(module, "read", FrozenData)(source, **features)
-        told = module.run(data, results, progress=features["progress"], **settings)
-        if told:
-            say(told)
+        if len(split) < 2 or jobs < 2:
+            told = module.run(data, results, progress=features["progress"], **settings)
+            if told:
+                say(told)
+            continue
+        if isinstance(data, FrozenData):
+            data.splits(HeadRun())  # computed once, with all cores; the processes find it kept
+        quiet = features | {"progress": False}
+        parts += [
+            Part(module.__name__, source, quiet, own, f"{data.name} {title}")
+            for title, own in split.items()
+        ]
+    if parts:
+        run_parts(parts, results.path, jobs=jobs, progress=features["progress"])
+        results.reload()
 
 
 def _changed(run: Callable[..., None], name: str, changes: Sequence[str]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from hyperlm.experiments.results import Record, ResultsFile
 from hyperlm.experiments.runner import run_all
 from hyperlm.experiments.settings import HeadRun
 
-__all__ = ["BASE", "CHANGES", "NAME", "arms_of", "run"]
+__all__ = ["BASE", "CHANGES", "NAME", "arms_of", "parts", "run"]
 
 NAME = "ablate"
 BASE = "base"
@@ -82,6 +82,17 @@ def run(
                 labels={"experiment": NAME, "arm": name},
                 progress=progress,
             )
+
+
+def parts(
+    *, dims: Sequence[int] = (64,), changes: Sequence[str] = tuple(CHANGES), **settings: Any
+) -> dict[str, dict[str, Any]]:
+    """:func:`run` in parts that do not wait for one another, by title."""
+    return {
+        f"{name}, d = {dim}": settings | {"dims": (dim,), "changes": [name]}
+        for dim in sorted(dims, reverse=True)
+        for name in changes
+    }
 
 
 def arms_of(results: ResultsFile, data: str) -> dict[str, list[Record]]:

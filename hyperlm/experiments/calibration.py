@@ -25,7 +25,7 @@ from hyperlm.experiments.settings import HeadRun
 from hyperlm.metrics import expected_calibration_error
 from hyperlm.taxonomy import Taxonomy
 
-__all__ = ["ARMS", "NAME", "arms_of", "calibration_figures", "run"]
+__all__ = ["ARMS", "NAME", "arms_of", "calibration_figures", "parts", "run"]
 
 NAME = "calibration"
 TRUST = "trust"  # what the figures of this experiment are kept under
@@ -56,6 +56,17 @@ def run(
                 extra={TRUST: calibration_figures},
                 progress=progress,
             )
+
+
+def parts(
+    *, dims: Sequence[int] = (64,), arms: Sequence[str] | None = None, **settings: Any
+) -> dict[str, dict[str, Any]]:
+    """:func:`run` in parts that do not wait for one another, the long ones first, by title."""
+    return {
+        f"{arm}, d = {dim}": settings | {"dims": (dim,), "arms": [arm]}
+        for dim in sorted(dims, reverse=True)
+        for arm in named(arms, ARMS)
+    }
 
 
 def arms_of(results: ResultsFile, data: str) -> dict[str, list[Record]]:

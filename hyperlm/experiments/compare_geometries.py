@@ -19,7 +19,7 @@ from hyperlm.experiments.quantities import Quantity, difference
 from hyperlm.experiments.results import Record, ResultsFile
 from hyperlm.experiments.statistics import Difference, verdicts
 
-__all__ = ["DIMS", "NAME", "arms_of", "question", "run"]
+__all__ = ["DIMS", "NAME", "arms_of", "parts", "question", "run"]
 
 NAME = "compare-geometries"
 DIMS = (2, 4, 8, 16, 32, 64, 128)
@@ -85,6 +85,34 @@ def run(
                 tune_as=("poincare", like) if same else None,
                 progress=progress,
             )
+
+
+def parts(
+    *,
+    dims: Sequence[int] | None = None,
+    arms: Sequence[str] | None = None,
+    trained: str = "head",
+    **settings: Any,
+) -> dict[str, dict[str, Any]]:
+    """:func:`run` in parts that do not wait for one another, the long ones first.
+
+    Returns:
+        Settings of ``run`` by the title of the part; a single one for whole models, each of which
+        uses all cores.
+    """
+    told = settings | {"trained": trained}
+    if trained != "head":
+        return {trained: told | {"dims": dims, "arms": arms}}
+    names = named(arms, GEOMETRIES)
+    groups = [[name] for name in names if name != "lorentz" or "poincare" not in names]
+    for group in groups:
+        if group == ["poincare"] and "lorentz" in names:
+            group.append("lorentz")  # which takes what the ball has tuned
+    return {
+        f"{' and '.join(group)}, d = {dim}": told | {"dims": (dim,), "arms": group}
+        for dim in sorted(dims or DIMS, reverse=True)
+        for group in groups
+    }
 
 
 def arms_of(results: ResultsFile, data: str) -> dict[tuple[str, int], list[Record]]:

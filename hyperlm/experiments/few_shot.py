@@ -20,7 +20,7 @@ from hyperlm.experiments.results import Record, ResultsFile
 from hyperlm.experiments.told import wholes_in
 from hyperlm.experiments.trials import Trial
 
-__all__ = ["ARMS", "NAME", "SHOTS", "ZERO", "ZEROS", "Arm", "arms_of", "run"]
+__all__ = ["ARMS", "NAME", "SHOTS", "ZERO", "ZEROS", "Arm", "arms_of", "parts", "run"]
 
 NAME = "few-shot"
 SHOTS = "1,2,4,8,16"
@@ -124,13 +124,7 @@ def run(
     """
     if len(dims) != 1:
         raise OptionError(f"--dims {','.join(map(str, dims))}: few-shot runs at one dimension.")
-    told = arms is not None
-    arms = named(arms, ARMS)
-    if not descriptions:
-        if told and any(ARMS[arm].described for arm in arms):
-            raise OptionError("arms with descriptions need them: --set descriptions=FILE.")
-        arms = [arm for arm in arms if not ARMS[arm].described]
-    counts = wholes_in(shots, "--set shots", least=1, example="shots=1,4,16")
+    arms, counts = _arms(arms, descriptions), _counts(shots)
     bench = Bench(data, dims[0], progress, descriptions=descriptions or None)
     for name in (name for name in ZEROS if name in arms):
         _arm(name, 0, {}, bench, results, [0], [0])
@@ -139,6 +133,38 @@ def run(
         bench.trained.clear()
         for name in (name for name in ARMS if name in arms and name not in ZEROS):
             chosen[name] = _arm(name, count, chosen, bench, results, TUNE_DRAWS, range(seeds))
+
+
+def parts(
+    *,
+    shots: str = SHOTS,
+    descriptions: str = "",
+    arms: Sequence[str] | None = None,
+    **settings: Any,
+) -> dict[str, dict[str, Any]]:
+    """:func:`run` in parts that do not wait for one another, the long ones first, by title."""
+    told = settings | {"descriptions": descriptions}
+    names = _arms(arms, descriptions)
+    learning = [name for name in names if name not in ZEROS]
+    counts = sorted(_counts(shots), reverse=True) if learning else []
+    found = {f"k = {k}": told | {"shots": str(k), "arms": learning} for k in counts}
+    if zeros := [name for name in names if name in ZEROS]:
+        found[ZERO] = told | {"shots": shots, "arms": zeros}
+    return found
+
+
+def _arms(arms: Sequence[str] | None, descriptions: str) -> list[str]:
+    """The arms to run; those that read descriptions where there are some."""
+    names = named(arms, ARMS)
+    if descriptions:
+        return names
+    if arms is not None and any(ARMS[arm].described for arm in names):
+        raise OptionError("arms with descriptions need them: --set descriptions=FILE.")
+    return [arm for arm in names if not ARMS[arm].described]
+
+
+def _counts(shots: str) -> list[int]:
+    return wholes_in(shots, "--set shots", least=1, example="shots=1,4,16")
 
 
 def arms_of(results: ResultsFile, data: str) -> dict[tuple[str, int], list[Record]]:

@@ -91,6 +91,10 @@ class ResultsFile:
             )
         self.records: list[Record] = []
         self._at: dict[tuple[str, str], list[Record]] = {}
+        self.reload()
+
+    def reload(self) -> None:
+        """Take in what other processes have appended."""
         for record in self._read():
             self._remember(record)
 

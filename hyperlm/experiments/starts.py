@@ -8,6 +8,7 @@ starts``.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 from hyperlm.experiments.arms import chosen, named, tuned
 from hyperlm.experiments.features import FrozenData
@@ -15,7 +16,7 @@ from hyperlm.experiments.results import Record, ResultsFile
 from hyperlm.experiments.settings import HeadRun
 from hyperlm.experiments.told import shares_in
 
-__all__ = ["NAME", "SHARES", "STARTS", "arms_of", "run"]
+__all__ = ["NAME", "SHARES", "STARTS", "arms_of", "parts", "run"]
 
 NAME = "starts"
 _TEXTS = HeadRun(init="texts", temperature=20.0, radius_on_val=True)
@@ -51,7 +52,7 @@ def run(
         shares: of the training texts, numbers up to 1 with commas.
     """
     for dim in dims:
-        for share in shares_in(shares, "--set shares", example=f"shares={SHARES}"):
+        for share in _shares(shares):
             for name in named(arms, STARTS):
                 tuned(
                     replace(STARTS[name], dim=dim, train_share=share),
@@ -61,6 +62,27 @@ def run(
                     labels={"experiment": NAME, "arm": name, "share": share},
                     progress=progress,
                 )
+
+
+def parts(
+    *,
+    dims: Sequence[int] = (64,),
+    arms: Sequence[str] | None = None,
+    shares: str = SHARES,
+    **settings: Any,
+) -> dict[str, dict[str, Any]]:
+    """:func:`run` in parts that do not wait for one another, the long ones first, by title."""
+    return {
+        f"{name}, share {share:g}, d = {dim}": settings
+        | {"dims": (dim,), "arms": [name], "shares": str(share)}
+        for dim in sorted(dims, reverse=True)
+        for share in sorted(_shares(shares), reverse=True)
+        for name in named(arms, STARTS)
+    }
+
+
+def _shares(told: str) -> list[float]:
+    return shares_in(told, "--set shares", example=f"shares={SHARES}")
 
 
 def arms_of(results: ResultsFile, data: str, share: float, dim: int) -> dict[str, list[Record]]:

@@ -25,7 +25,7 @@ from hyperlm.experiments.trials import Trial, run_trials
 from hyperlm.manifolds import distortion
 from hyperlm.taxonomy import Taxonomy
 
-__all__ = ["ARMS", "EPOCHS", "NAME", "Tree", "arms_of", "enclosed", "read", "run"]
+__all__ = ["ARMS", "EPOCHS", "NAME", "Tree", "arms_of", "enclosed", "parts", "read", "run"]
 
 NAME = "trees"
 ARMS: Mapping[str, dict[str, str]] = {
@@ -114,6 +114,17 @@ def run(
     every = [(dim, seed, arm) for dim in dims for seed in range(seeds) for arm in named(arms, ARMS)]
     for dim, seed, arm in tqdm(every, desc=f"{NAME} {data.name}", disable=not progress):
         _tune(arm, told | {"dim": dim}, seed, data, results)
+
+
+def parts(
+    *, dims: Sequence[int] = DIMS, arms: Sequence[str] | None = None, **settings: Any
+) -> dict[str, dict[str, Any]]:
+    """:func:`run` in parts that do not wait for one another, the long ones first, by title."""
+    return {
+        f"{arm}, d = {dim}": settings | {"dims": (dim,), "arms": [arm]}
+        for dim in sorted(dims, reverse=True)
+        for arm in named(arms, ARMS)
+    }
 
 
 def arms_of(results: ResultsFile, data: str, pairs: str) -> Arms:

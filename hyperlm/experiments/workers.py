@@ -1,0 +1,231 @@
+"""Parts of an experiment in processes of their own, side by side.
+
+Enters: parts, each an experiment with settings that are its own. Leaves: their records in the
+results file, which every worker appends to as its runs end, so that a stop loses no more than what
+was being trained. Small steps gain nothing from a second thread, and much from a second process.
+"""
+
+import importlib
+import os
+import signal
+import threading
+import traceback
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from multiprocessing import get_context, parent_process
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm as bars
+from tqdm.auto import tqdm
+
+from hyperlm.errors import HyperlmError, HyperlmWarning
+from hyperlm.experiments.results import Record, ResultsFile
+from hyperlm.progress import quiet_libraries
+
+__all__ = ["Part", "cores", "run_parts"]
+
+# A step takes and gives back the same arrays as the step before. The C library, unless told to
+# keep them, returns large ones to the system and has every page mapped anew, which for points of
+# 16 dimensions is half of the time. What the user has set stays.
+_KEEP_MEMORY = {
+    "MALLOC_MMAP_THRESHOLD_": str(1 << 32),
+    "MALLOC_TRIM_THRESHOLD_": str(1 << 33),
+    "MALLOC_TOP_PAD_": str(1 << 28),
+}
+
+_TICK = 5.0  # seconds
+
+
+@dataclass(frozen=True)
+class Part:
+    """What one process does in one go.
+
+    Attributes:
+        experiment: module of :mod:`hyperlm.experiments`, with ``run`` and maybe ``read``.
+        source: data set, as on the command line.
+        reading: further arguments of reading it.
+        settings: further arguments of ``run``.
+        title: in a few words, for the bar.
+    """
+
+    experiment: str
+    source: str
+    reading: Mapping[str, Any]
+    settings: Mapping[str, Any]
+    title: str
+
+
+def cores() -> int:
+    """Processor cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def run_parts(parts: Sequence[Part], path: Path, *, jobs: int, progress: bool = False) -> None:
+    """Run all parts, ``jobs`` at a time, in the order given; the long ones belong first.
+
+    Args:
+        path: the results file.
+        progress: show one bar for all.
+    Raises:
+        HyperlmError: that of a part, or a process was ended from outside. What other parts had
+            finished is in the results file.
+    """
+    jobs = min(jobs, len(parts))
+    ahead = list(reversed(parts))
+    bar = tqdm(
+        total=len(parts),
+        disable=not progress,
+        bar_format="{desc}{n_fmt} of {total_fmt} parts |{bar:20}| {elapsed}{postfix}",
+    )
+    made = 0
+    with bar, _workers(jobs, path) as workers:
+        free, busy = list(workers), dict[Connection, Part]()
+        while ahead or busy:
+            while ahead and free:
+                line = free.pop()
+                busy[line] = ahead.pop()
+                with _explained(workers[line], busy[line]):
+                    line.send(busy[line])
+            ready = wait(list(busy), timeout=_TICK)
+            bar.refresh()  # the clock goes on while nothing ends
+            for line in [line for line in busy if line in ready]:
+                with _explained(workers[line], busy[line]):
+                    news = line.recv()
+                if isinstance(news, Warning):
+                    warnings.warn(news, stacklevel=2)
+                elif isinstance(news, Exception):
+                    raise news
+                elif isinstance(news, int):
+                    made += news
+                    bar.set_postfix_str(f"{made} runs, {busy[line].title}")
+                else:
+                    del busy[line]
+                    free.append(line)
+                    bar.update()
+
+
+@contextmanager
+def _explained(process: BaseProcess, part: Part) -> Iterator[None]:
+    """The end of a worker in words."""
+    try:
+        yield
+    except (EOFError, ConnectionError):
+        process.join()
+        raise HyperlmError(
+            f"{part.title}: its process was ended from outside (exit code {process.exitcode}; -9 "
+            "is often a lack of memory). Runs already in the file are kept: start the same command "
+            "again to go on, with a smaller --jobs if memory is short."
+        ) from None
+
+
+@contextmanager
+def _workers(count: int, path: Path) -> Iterator[dict[Connection, BaseProcess]]:
+    """Processes by the line to each; ended, whatever they do, when the context is."""
+    context = get_context("spawn")  # torch's threads do not survive a fork
+    workers: dict[Connection, BaseProcess] = {}
+    try:
+        with _surroundings(max(1, cores() // count)):
+            for _ in range(count):
+                ours, theirs = context.Pipe()
+                process: BaseProcess = context.Process(
+                    target=_serve, args=(theirs, path), daemon=True
+                )
+                process.start()
+                theirs.close()
+                workers[ours] = process
+        yield workers
+    finally:
+        for line, process in workers.items():
+            process.terminate()
+            process.join()
+            line.close()
+
+
+@contextmanager
+def _surroundings(threads: int) -> Iterator[None]:
+    """What processes that start now inherit: threads, memory that is kept, deaf to Ctrl-C.
+
+    Ctrl-C goes to all processes of a terminal; the first of them ends the others.
+    """
+    before = dict(os.environ)
+    main = threading.current_thread() is threading.main_thread()
+    handler = signal.signal(signal.SIGINT, signal.SIG_IGN) if main else None
+    os.environ.update({"OMP_NUM_THREADS": str(threads)} | _KEEP_MEMORY | before)
+    try:
+        yield
+    finally:
+        for name in {"OMP_NUM_THREADS", *_KEEP_MEMORY} - set(before):
+            del os.environ[name]
+        if main:
+            signal.signal(signal.SIGINT, handler)
+
+
+class _Told(ResultsFile):
+    """A results file that says how many runs it was given."""
+
+    def __init__(self, path: Path, line: Connection) -> None:
+        super().__init__(path)
+        self._line = line
+
+    def append(self, records: Sequence[Record]) -> None:
+        super().append(records)
+        self._line.send(len(records))
+
+
+def _serve(line: Connection, path: Path) -> None:
+    """The life of a worker: parts in, news out, until it is ended."""
+    threading.Thread(target=_follow_parent, daemon=True).start()
+    quiet_libraries()
+    bars.set_lock(threading.RLock())  # its own would be one between processes, left when ended
+    usual = warnings.showwarning
+
+    def tell(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
+        if isinstance(message, HyperlmWarning):
+            line.send(message)  # for the command to say
+        else:
+            usual(message, category, *where, **more)
+
+    warnings.showwarning = tell
+    at: tuple[str, str] | None = None
+    data: Any = None
+    while True:
+        part: Part = line.recv()
+        try:
+            module = importlib.import_module(part.experiment)
+            if at != (part.experiment, part.source):
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore", HyperlmWarning)  # said when it was read first
+                    data = _reader(module)(part.source, **part.reading)
+                at = part.experiment, part.source
+            module.run(data, _Told(path, line), **part.settings)
+            line.send(None)
+        except Exception as error:
+            line.send(_sendable(error))
+
+
+def _reader(module: Any) -> Any:
+    from hyperlm.experiments.features import FrozenData
+
+    return getattr(module, "read", FrozenData)
+
+
+def _sendable(error: Exception) -> Exception:
+    """The error, or one that says the same and can go through a pipe; with where it was raised."""
+    where = traceback.format_exc()
+    if not isinstance(error, HyperlmError):
+        error = RuntimeError(f"{type(error).__name__}: {error}")
+    error.add_note(f"In a worker:\n{where}")
+    return error
+
+
+def _follow_parent() -> None:
+    """End this process with the one that started it, be that one killed."""
+    parent = parent_process()
+    assert parent is not None  # workers are started by one
+    wait([parent.sentinel])
+    os._exit(1)
