@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
 
 __all__ = ["experiment"]
 
-MOST_JOBS = 8  # unasked; each holds the backbone and the features, some hundred megabytes
 NAMES = (
     "compare-geometries",
     "starts",
@@ -171,7 +171,7 @@ def _run(
 
     from hyperlm.experiments import FrozenData
     from hyperlm.experiments.settings import HeadRun
-    from hyperlm.experiments.workers import Part, cores, run_parts
+    from hyperlm.experiments.workers import Part, run_parts, unfinished, usual_jobs
 
     if not sources:
         raise OptionError("--data names no data set.")
@@ -184,27 +184,28 @@ def _run(
         settings["arms"] = arms
     results.check_open()  # before anything is trained
     split: dict[str, dict[str, Any]] = module.parts(**settings) if hasattr(module, "parts") else {}
-    if len(split) < 2 and (jobs or 1) > 1:
+    if not split and (jobs or 1) > 1:
         raise OptionError(
             f"--jobs {jobs}: {name} does one thing after the other with these settings, each with "
             "all cores. Leave it out."
         )
-    jobs = min(jobs or min(cores(), MOST_JOBS), len(split) * len(sources))
+    jobs = jobs or usual_jobs()
     parts = []
-    for source in sources:
+    for source in dict.fromkeys(sources):
         data = getattr(module, "read", FrozenData)(source, **features)
-        if len(split) < 2 or jobs < 2:
+        if jobs < 2 or not split:
             told = module.run(data, results, progress=features["progress"], **settings)
             if told:
                 say(told)
             continue
-        if isinstance(data, FrozenData):
-            data.splits(HeadRun())  # computed once, with all cores; the processes find it kept
-        quiet = features | {"progress": False}
-        parts += [
-            Part(module.__name__, source, quiet, own, f"{data.name} {title}")
-            for title, own in split.items()
+        left = [
+            Part(module.__name__, source, features | {"progress": False}, own, f"{data.name} {at}")
+            for at, own in split.items()
+            if unfinished(partial(module.run, data, **own), results)
         ]
+        if left and isinstance(data, FrozenData):
+            data.splits(HeadRun())  # computed once, with all cores; the processes find it kept
+        parts += left
     if parts:
         run_parts(parts, results.path, jobs=jobs, progress=features["progress"])
         results.reload()

@@ -51,8 +51,7 @@ def run(
     Raises:
         OptionError: another ``trained``, an unknown arm.
     """
-    if trained not in ("head", "model"):
-        raise OptionError(f"--set trained={trained}: choose head or model.")
+    _check(trained, backbone_dropout)
     if trained == "model":
         compare_tuned.run(
             data,
@@ -66,11 +65,6 @@ def run(
             progress=progress,
         )
         return
-    if backbone_dropout != "own":
-        raise OptionError(
-            f"--set backbone_dropout={backbone_dropout}: of --set trained=model; frozen backbones "
-            "drop nothing. Leave one out, or add the other."
-        )
     for dim in dims or DIMS:
         for arm in named(arms, GEOMETRIES):
             # One space has one tuning: that of the ball, which the hyperboloid would only repeat.
@@ -97,12 +91,13 @@ def parts(
     """:func:`run` in parts that do not wait for one another, the long ones first.
 
     Returns:
-        Settings of ``run`` by the title of the part; a single one for whole models, each of which
-        uses all cores.
+        Settings of ``run`` by the title of the part; none for whole models, each of which uses all
+        cores.
     """
+    _check(trained, settings.get("backbone_dropout", "own"))
+    if trained == "model":
+        return {}
     told = settings | {"trained": trained}
-    if trained != "head":
-        return {trained: told | {"dims": dims, "arms": arms}}
     names = named(arms, GEOMETRIES)
     groups = [[name] for name in names if name != "lorentz" or "poincare" not in names]
     for group in groups:
@@ -113,6 +108,16 @@ def parts(
         for dim in sorted(dims or DIMS, reverse=True)
         for group in groups
     }
+
+
+def _check(trained: str, backbone_dropout: str) -> None:
+    if trained not in ("head", "model"):
+        raise OptionError(f"--set trained={trained}: choose head or model.")
+    if trained == "head" and backbone_dropout != "own":
+        raise OptionError(
+            f"--set backbone_dropout={backbone_dropout}: of --set trained=model; frozen backbones "
+            "drop nothing. Leave one out, or add the other."
+        )
 
 
 def arms_of(results: ResultsFile, data: str) -> dict[tuple[str, int], list[Record]]:

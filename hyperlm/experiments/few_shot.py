@@ -122,9 +122,7 @@ def run(
         OptionError: several dimensions, unknown arms, or shots that are no such numbers. DataError:
             texts with several gold paths; descriptions that cannot be read.
     """
-    if len(dims) != 1:
-        raise OptionError(f"--dims {','.join(map(str, dims))}: few-shot runs at one dimension.")
-    arms, counts = _arms(arms, descriptions), _counts(shots)
+    arms, counts = _checked(arms, descriptions, dims), _counts(shots)
     bench = Bench(data, dims[0], progress, descriptions=descriptions or None)
     for name in (name for name in ZEROS if name in arms):
         _arm(name, 0, {}, bench, results, [0], [0])
@@ -137,14 +135,15 @@ def run(
 
 def parts(
     *,
+    dims: Sequence[int] = (256,),
     shots: str = SHOTS,
     descriptions: str = "",
     arms: Sequence[str] | None = None,
     **settings: Any,
 ) -> dict[str, dict[str, Any]]:
     """:func:`run` in parts that do not wait for one another, the long ones first, by title."""
-    told = settings | {"descriptions": descriptions}
-    names = _arms(arms, descriptions)
+    told = settings | {"dims": dims, "descriptions": descriptions}
+    names = _checked(arms, descriptions, dims)
     learning = [name for name in names if name not in ZEROS]
     counts = sorted(_counts(shots), reverse=True) if learning else []
     found = {f"k = {k}": told | {"shots": str(k), "arms": learning} for k in counts}
@@ -153,9 +152,15 @@ def parts(
     return found
 
 
-def _arms(arms: Sequence[str] | None, descriptions: str) -> list[str]:
+def _checked(arms: Sequence[str] | None, descriptions: str, dims: Sequence[int]) -> list[str]:
     """The arms to run; those that read descriptions where there are some."""
+    if len(dims) != 1:
+        raise OptionError(f"--dims {','.join(map(str, dims))}: few-shot runs at one dimension.")
     names = named(arms, ARMS)
+    for name in names:
+        base = ARMS[name].base
+        if base and base not in names:
+            raise OptionError(f"the arm {name!r} starts from {base!r}: run both.")
     if descriptions:
         return names
     if arms is not None and any(ARMS[arm].described for arm in names):
@@ -193,8 +198,6 @@ def _arm(
 ) -> dict[str, Any]:
     """Tune an arm on val, then measure it; the settings that were chosen."""
     arm = ARMS[name]
-    if arm.base and arm.base not in chosen:
-        raise OptionError(f"the arm {name!r} starts from {arm.base!r}: run both.")
     base = {"shots": shots} | (chosen[arm.base] if arm.base else bench.defaults(arm.method))
     if arm.described:
         base |= {"descriptions": bench.described}

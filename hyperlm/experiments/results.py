@@ -147,6 +147,9 @@ class ResultsFile:
         for record in records:
             self._remember(record)
 
+    def making(self, count: int) -> None:
+        """Called before so many runs are made that the file lacks; somebody may want to know."""
+
     def check_open(self) -> None:
         """Refuse what is packed or a folder, to which nothing can be added."""
         if self.path.is_dir() or self.path.suffix == PACKED:
@@ -190,7 +193,9 @@ def _records(path: Path) -> Iterator[Record]:
 
 def _bytes(path: Path) -> bytes:
     try:
-        raw = path.read_bytes()
+        with path.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH)  # a torn end may just be cut off by who appends
+            raw = file.read()
         return lzma.decompress(raw) if path.suffix == PACKED else raw
     except FileNotFoundError:
         return b""

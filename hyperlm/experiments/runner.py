@@ -62,6 +62,8 @@ def run_all(
         else:
             context = known.context | {"taken_over": True}
             results.append([replace(known, labels=labels, context=context)])
+    if missing:
+        results.making(len(missing))
     groups: dict[HeadRun, list[HeadRun]] = {}
     for run in missing:
         groups.setdefault(run.shape(), []).append(run)

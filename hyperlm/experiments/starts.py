@@ -73,7 +73,7 @@ def parts(
 ) -> dict[str, dict[str, Any]]:
     """:func:`run` in parts that do not wait for one another, the long ones first, by title."""
     return {
-        f"{name}, share {share:g}, d = {dim}": settings
+        f"{name}, share {share}, d = {dim}": settings
         | {"dims": (dim,), "arms": [name], "shares": str(share)}
         for dim in sorted(dims, reverse=True)
         for share in sorted(_shares(shares), reverse=True)

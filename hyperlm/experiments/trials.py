@@ -85,6 +85,7 @@ def run_trials(
     for trial in bar:
         record = results.find(source, trial, labels)
         if record is None:
+            results.making(1)
             start, cpu = time.perf_counter(), time.process_time()
             figures = work(trial)
             seconds = figures.pop("seconds", time.perf_counter() - start)

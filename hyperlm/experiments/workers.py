@@ -11,8 +11,8 @@ import signal
 import threading
 import traceback
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing import get_context, parent_process
 from multiprocessing.connection import Connection, wait
@@ -27,18 +27,19 @@ from hyperlm.errors import HyperlmError, HyperlmWarning
 from hyperlm.experiments.results import Record, ResultsFile
 from hyperlm.progress import quiet_libraries
 
-__all__ = ["Part", "cores", "run_parts"]
+__all__ = ["Part", "cores", "run_parts", "unfinished", "usual_jobs"]
 
 # A step takes and gives back the same arrays as the step before. The C library, unless told to
 # keep them, returns large ones to the system and has every page mapped anew, which for points of
 # 16 dimensions is half of the time. What the user has set stays.
 _KEEP_MEMORY = {
-    "MALLOC_MMAP_THRESHOLD_": str(1 << 32),
+    "MALLOC_MMAP_THRESHOLD_": str(1 << 25),  # the largest that every version takes
     "MALLOC_TRIM_THRESHOLD_": str(1 << 33),
     "MALLOC_TOP_PAD_": str(1 << 28),
 }
 
 _TICK = 5.0  # seconds
+_MOST_JOBS = 8  # each holds the backbone, features and heads: half a gigabyte or more
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,42 @@ class Part:
 def cores() -> int:
     """Processor cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def usual_jobs() -> int:
+    """How many workers there are unasked: one for each core, or for the threads that each has."""
+    threads = os.environ.get("OMP_NUM_THREADS", "")
+    each = int(threads) if threads.isdecimal() else 1
+    return max(1, min(cores() // max(1, each), _MOST_JOBS))
+
+
+def unfinished(run: Callable[[ResultsFile], Any], results: ResultsFile) -> bool:
+    """Whether ``run`` would make a run that the results file lacks; it is stopped before it does.
+
+    What is complete then needs neither processes nor features.
+    """
+    try:
+        run(_Probe(results))
+    except _MakingError:
+        return True
+    return False
+
+
+class _MakingError(Exception):
+    """Something would be made."""
+
+
+class _Probe(ResultsFile):
+    """The records of a results file, to which nothing is added."""
+
+    def __init__(self, results: ResultsFile) -> None:
+        self.path, self.records, self._at = results.path, results.records, results._at
+
+    def making(self, count: int) -> None:
+        raise _MakingError
+
+    def append(self, records: Sequence[Record]) -> None:
+        raise _MakingError
 
 
 def run_parts(parts: Sequence[Part], path: Path, *, jobs: int, progress: bool = False) -> None:
@@ -114,12 +151,18 @@ def _explained(process: BaseProcess, part: Part) -> Iterator[None]:
     """The end of a worker in words."""
     try:
         yield
-    except (EOFError, ConnectionError):
+    except (EOFError, OSError):
         process.join()
+        code = process.exitcode or 0
+        how = f"was ended by {signal.Signals(-code).name}" if code < 0 else "ended by itself"
+        why = {
+            -signal.SIGKILL: ", which often means that memory was short: try a smaller --jobs",
+            1: "; what it said stands above. (A script that calls run_parts begins with if "
+            '__name__ == "__main__".)',
+        }.get(code, "")
         raise HyperlmError(
-            f"{part.title}: its process was ended from outside (exit code {process.exitcode}; -9 "
-            "is often a lack of memory). Runs already in the file are kept: start the same command "
-            "again to go on, with a smaller --jobs if memory is short."
+            f"{part.title}: its process {how}{why}. Runs already in the file are kept: start the "
+            "same command again to go on."
         ) from None
 
 
@@ -140,8 +183,11 @@ def _workers(count: int, path: Path) -> Iterator[dict[Connection, BaseProcess]]:
                 workers[ours] = process
         yield workers
     finally:
-        for line, process in workers.items():
+        for process in workers.values():
             process.terminate()
+        for line, process in workers.items():
+            process.join(_TICK)
+            process.kill()  # one that was started deaf to SIGTERM as well
             process.join()
             line.close()
 
@@ -161,11 +207,11 @@ def _surroundings(threads: int) -> Iterator[None]:
     finally:
         for name in {"OMP_NUM_THREADS", *_KEEP_MEMORY} - set(before):
             del os.environ[name]
-        if main:
+        if handler is not None:
             signal.signal(signal.SIGINT, handler)
 
 
-class _Told(ResultsFile):
+class _Counted(ResultsFile):
     """A results file that says how many runs it was given."""
 
     def __init__(self, path: Path, line: Connection) -> None:
@@ -194,18 +240,23 @@ def _serve(line: Connection, path: Path) -> None:
     at: tuple[str, str] | None = None
     data: Any = None
     while True:
-        part: Part = line.recv()
+        try:
+            part: Part = line.recv()
+        except (EOFError, OSError):
+            return
         try:
             module = importlib.import_module(part.experiment)
             if at != (part.experiment, part.source):
                 with warnings.catch_warnings():
                     warnings.simplefilter("ignore", HyperlmWarning)  # said when it was read first
+                    data = None  # the last one makes room first
                     data = _reader(module)(part.source, **part.reading)
                 at = part.experiment, part.source
-            module.run(data, _Told(path, line), **part.settings)
+            module.run(data, _Counted(path, line), **part.settings)
             line.send(None)
         except Exception as error:
-            line.send(_sendable(error))
+            with suppress(OSError):
+                line.send(_sendable(error))
 
 
 def _reader(module: Any) -> Any:
