@@ -20,10 +20,8 @@ def read(source, *, offset=0):
     return int(source) + offset
 
 
-def run(data, results, *, number, then="", meet="", alone="", progress=False):
+def run(data, results, *, number, then="", meet="", progress=False):
     """One record; before it, wait for a file that another part makes, or fail in some way."""
-    if alone:
-        Path(alone, str(os.getpid())).touch()
     if meet:
         mine, other = (Path(name) for name in meet)
         mine.touch()
