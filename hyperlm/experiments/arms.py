@@ -24,6 +24,7 @@ __all__ = [
     "LADDER",
     "NEAR_RATES",
     "NODE_RATES",
+    "apart",
     "beside",
     "best",
     "chosen",
@@ -63,6 +64,17 @@ def named(arms: Sequence[str] | None, known: Iterable[str]) -> list[str]:
         if arm not in there:
             raise OptionError(f"arm {arm!r} is unknown; choose from {'; '.join(there)}.")
     return list(arms or there)
+
+
+def apart(
+    arms: Sequence[str], dims: Sequence[int], settings: dict[str, Any]
+) -> dict[str, dict[str, Any]]:
+    """Settings for each arm and dimension by itself, the largest dimension first, by title."""
+    return {
+        f"{arm}, d = {dim}": settings | {"dims": (dim,), "arms": [arm]}
+        for dim in sorted(dims, reverse=True)
+        for arm in arms
+    }
 
 
 def grid(arm: HeadRun) -> list[HeadRun]:

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from hyperlm import decoding
 from hyperlm.calibration import fit_temperature, path_nll
-from hyperlm.experiments.arms import GEOMETRIES, chosen, named, tuned
+from hyperlm.experiments.arms import GEOMETRIES, apart, chosen, named, tuned
 from hyperlm.experiments.conformal import check_coverage
 from hyperlm.experiments.features import FrozenData, Split
 from hyperlm.experiments.results import Record, ResultsFile
@@ -62,11 +62,7 @@ def parts(
     *, dims: Sequence[int] = (64,), arms: Sequence[str] | None = None, **settings: Any
 ) -> dict[str, dict[str, Any]]:
     """:func:`run` in parts that do not wait for one another, the long ones first, by title."""
-    return {
-        f"{arm}, d = {dim}": settings | {"dims": (dim,), "arms": [arm]}
-        for dim in sorted(dims, reverse=True)
-        for arm in named(arms, ARMS)
-    }
+    return apart(named(arms, ARMS), dims, settings)
 
 
 def arms_of(results: ResultsFile, data: str) -> dict[str, list[Record]]:

@@ -19,7 +19,7 @@ from tqdm.auto import tqdm
 from hyperlm.data import read_tree
 from hyperlm.embedding import EmbeddingOptions, embed, reconstruction
 from hyperlm.errors import HyperlmWarning, OffManifoldError, OptionError
-from hyperlm.experiments.arms import LADDER, named
+from hyperlm.experiments.arms import LADDER, apart, named
 from hyperlm.experiments.results import Record, ResultsFile
 from hyperlm.experiments.trials import Trial, run_trials
 from hyperlm.manifolds import distortion
@@ -120,11 +120,7 @@ def parts(
     *, dims: Sequence[int] = DIMS, arms: Sequence[str] | None = None, **settings: Any
 ) -> dict[str, dict[str, Any]]:
     """:func:`run` in parts that do not wait for one another, the long ones first, by title."""
-    return {
-        f"{arm}, d = {dim}": settings | {"dims": (dim,), "arms": [arm]}
-        for dim in sorted(dims, reverse=True)
-        for arm in named(arms, ARMS)
-    }
+    return apart(named(arms, ARMS), dims, settings)
 
 
 def arms_of(results: ResultsFile, data: str, pairs: str) -> Arms:
