@@ -80,6 +80,12 @@ class Cuts:
         self._edge_keys = _tensor(np.sort(taxonomy.edges @ (N, 1)))
         self._on_device: dict[torch.device, Cuts] = {torch.device("cpu"): self}
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the copies on devices, which another machine may not have."""
+        return vars(self) | {
+            "_on_device": {torch.device("cpu"): self._on_device[torch.device("cpu")]}
+        }
+
     def to(self, device: torch.device | str) -> "Cuts":
         """These cuts with their index tensors on ``device``; moved once, then remembered."""
         device = torch.device(device)

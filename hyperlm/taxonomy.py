@@ -194,6 +194,12 @@ class Taxonomy(TaxonomyNodes):
         content = [self.names, self.edges.tolist(), self.terminals.tolist()]
         return hashlib.sha256(json.dumps(content, separators=(",", ":")).encode()).hexdigest()
 
+    @cached_property
+    def numbering(self) -> str:
+        """SHA-256 (hex) over names and edges: without terminals, which number nothing."""
+        content = [self.names, self.edges.tolist()]
+        return hashlib.sha256(json.dumps(content, separators=(",", ":")).encode()).hexdigest()
+
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Taxonomy):
             return NotImplemented

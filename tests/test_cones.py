@@ -229,3 +229,24 @@ def test_loss_is_the_same_in_ball_coordinates():
     torch.testing.assert_close(
         cones.cone_margin_loss(*x, c=2.0, ball=True), cones.cone_margin_loss(u, v, n, c=2.0)
     )
+
+
+@pytest.mark.parametrize("c", CURVATURES)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("dim", [2, 3, 64])
+def test_points_that_coincide_have_no_angle_and_no_gradient(dim, dtype, c):
+    """As where a label without texts starts on its parent: whole batches must not be lost to it."""
+    gen = torch.Generator().manual_seed(dim)
+    rows = torch.randn(500, dim, dtype=dtype, generator=gen) / dim**0.5
+    rows = torch.cat([rows, rows * 1e-30, rows * 8])
+    u, v = rows.clone().requires_grad_(), rows.clone().requires_grad_()
+    angle = cones.polar_exterior_angle(u, v, c=c)
+    assert not angle.any()
+    for gradient in torch.autograd.grad(angle.sum(), (u, v)):
+        assert not gradient.any()
+    energy = cones.polar_cone_energy(u, v, c=c)
+    assert not energy.any()
+    near = (rows * (1 + 1e-6)).requires_grad_()
+    cones.polar_cone_energy(u, near, c=c).sum().backward()
+    assert u.grad.isfinite().all()
+    assert near.grad.isfinite().all()

@@ -104,9 +104,30 @@ def test_both_models_and_both_coordinates_say_the_same(geometry):
 
 def test_a_nearly_flat_space_agrees_with_the_euclidean_head():
     hidden, _ = batch(tree())
-    flat = make("euclidean")(hidden).logits
-    curved = make("poincare", curvature=1e-8)(hidden).logits
-    torch.testing.assert_close(curved, flat, atol=1e-4, rtol=1e-4)
+    flat, curved = make("euclidean"), make("poincare", curvature=1e-8)
+    curved.set_node_tangents(flat.node_tangents())
+    torch.testing.assert_close(curved(hidden).logits, flat(hidden).logits, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("c", [0.25, 1.0, 4.0, 20.0])
+def test_a_tree_starts_with_edges_of_the_step_in_any_curvature(c):
+    head = make(curvature=c, init_step=0.3)
+    child, parent = torch.tensor(head.taxonomy.edges).T
+    inner = parent >= 0
+    nodes = head.node_points()
+    length = head.space().dist(nodes[child[inner]], nodes[parent[inner]])
+    torch.testing.assert_close(length, torch.full_like(length, 0.3), rtol=1e-3, atol=0)
+
+
+@pytest.mark.parametrize("c", [1.0, 4.0])
+def test_points_far_out_are_points_of_the_ball(c):
+    head = make(curvature=c)
+    with torch.no_grad():
+        head.each_projection()[0].linear.weight.mul_(200)
+    hidden, _ = batch(head.taxonomy)
+    points = head(hidden).points.detach()
+    assert float(head.space().dist0(points).max()) > 14 / c**0.5
+    head.space().check_points(points)
 
 
 # --- dtypes, autocast, devices -----------------------------------------------------------------

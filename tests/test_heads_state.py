@@ -5,6 +5,7 @@ import io
 import pickle
 import re
 
+import numpy as np
 import pytest
 import torch
 from tiny_heads import LEARNABLE, SPACES, WIDTH, batch, make, tree
@@ -218,3 +219,23 @@ def test_a_head_is_exported_with_all_it_says():
     said = torch.export.export(head, (hidden,)).module()(hidden)
     torch.testing.assert_close(said.logits, head(hidden).logits)
     torch.testing.assert_close(said.points, head(hidden).points)
+
+
+def test_numbers_of_numpy_as_options_are_kept_as_plain_ones():
+    taps = np.arange(tree().num_levels) % 2
+    for head in (
+        LinearHead(WIDTH, tree(), dim=4, tap_of_level=taps),
+        make(max_radius=np.float64(10), tap_of_level=taps),
+    ):
+        assert through_a_file(head.state_dict()).keys() == head.state_dict().keys()
+
+
+def test_a_copy_of_a_head_leaves_the_devices_behind():
+    head = make()
+    hidden, ends = batch(head.taxonomy)
+    loss = head(hidden, ends).loss
+    head.cuts("meta")  # as a GPU that this machine has and another has not
+    for again in (pickle.loads(pickle.dumps(head)), copy.deepcopy(head)):
+        assert list(again.cuts("cpu")._on_device) == [torch.device("cpu")]
+        assert again.cuts("cpu") is again.cuts("cpu").to("cpu")
+        assert torch.equal(again(hidden, ends).loss, loss)

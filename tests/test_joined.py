@@ -12,8 +12,9 @@ from tiny_models import ARCHITECTURES, DECODERS, LAYERS
 from hyperlm.cuts import Cuts
 from hyperlm.heads import build_head
 from hyperlm.lm.hdlm import LayerStack
-from hyperlm.lm.joined import expected_vector
+from hyperlm.lm.joined import Conditioning, expected_vector
 from hyperlm.lm.names import start_from_names
+from hyperlm.lm.pooling import pool
 from hyperlm.taxonomy import Taxonomy
 
 pytest_plugins = ["backbone_fixtures"]
@@ -196,6 +197,22 @@ def test_what_is_predicted_decides_what_is_added(backbone_of):
         other = model.pooled_states(**batch)
     assert torch.equal(before[:, 0], sure[:, 0])
     assert (sure[:, 1] - other[:, 1]).abs().amax(1).min() > 1e-3
+
+
+def test_a_text_without_a_token_leaves_the_gradients_of_others_alone():
+    """As trainers add to fill a batch: it pools to zeros, whose length has no slope."""
+    told = Conditioning(4, 2, 2)
+    with torch.no_grad():
+        told.weight.normal_()
+    hidden = torch.randn(2, 3, 4, requires_grad=True)
+    mask = torch.tensor([[1, 1, 0], [0, 0, 0]])
+    told(0, torch.ones(2, 2), pool(hidden, mask, "mean")).sum().backward()
+    assert hidden.grad[0, :2].abs().min() > 0
+    assert not hidden.grad[1].any()
+    pooled = torch.randn(2, 4, generator=torch.Generator().manual_seed(0))
+    changed = told(0, torch.ones(2, 2), pooled)
+    unit = pooled.square().mean(1, keepdim=True).sqrt()
+    torch.testing.assert_close(changed, unit * (torch.ones(2, 2) @ told.weight[0].T))
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)

@@ -157,3 +157,16 @@ def test_wrong_arguments_are_explained():
         RowAdam([nn.Parameter(torch.zeros(2, 2))])
     with pytest.raises(OptionError, match=r"\(N, d\)"):
         RowAdam([ManifoldParameter(torch.zeros(3), manifold=Euclidean())])
+
+
+@pytest.mark.parametrize("kind", SPACES)
+def test_tables_in_half_precision_move_as_those_in_full(kind):
+    full = table(kind(1.0)).detach().float()
+    half = ManifoldParameter(full.bfloat16(), manifold=kind(1.0))
+    full = ManifoldParameter(half.detach().float(), manifold=kind(1.0))
+    for points in (half, full):
+        optimizer = RowAdam([points], lr=0.05)
+        points.grad = gradients(full, 1)[0].to(points.dtype)
+        optimizer.step()
+        assert optimizer.state[points]["exp_avg"].dtype == torch.float32
+    torch.testing.assert_close(half.detach().float(), full.detach(), rtol=2e-2, atol=2e-2)

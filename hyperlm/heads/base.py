@@ -91,7 +91,12 @@ class HierarchicalHead(nn.Module):
             raise OptionError(f"loss {loss!r} is unknown; choose one of {', '.join(LOSSES)}.")
         if not 0 <= dropout < 1:
             raise OptionError(f"dropout {dropout}: a probability in [0, 1) was expected.")
-        taps = tuple(tap_of_level) if tap_of_level is not None else (0,) * taxonomy.num_levels
+        # Of NumPy they would go into state dicts, which torch.load refuses then.
+        taps = (
+            tuple(map(int, tap_of_level))
+            if tap_of_level is not None
+            else (0,) * taxonomy.num_levels
+        )
         if len(taps) != taxonomy.num_levels or set(taps) != set(range(max(taps) + 1)):
             raise OptionError(
                 f"tap_of_level {list(taps)}: give one number from 0 for each of the "
@@ -103,6 +108,7 @@ class HierarchicalHead(nn.Module):
             )
         if max_radius is not None and not max_radius > 0:
             raise OptionError(f"max_radius {max_radius}: must be positive, or None.")
+        max_radius = None if max_radius is None else float(max_radius)
         self.hidden_size, self.dim, self.seed = hidden_size, dim, seed
         self.taxonomy, self.loss_kind, self.tap_of_level = taxonomy, loss, taps
         # Taken out now: torch.compile cannot enter the lock of a cached property.

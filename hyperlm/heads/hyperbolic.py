@@ -285,7 +285,12 @@ class HyperbolicHead(HierarchicalHead):
                 self.curvature_logit.fill_(math.log(share / (1 - share)))
         self.set_node_tangents(
             start_points(
-                self.taxonomy, self.dim, how=self.init, step=self.init_step, seed=self.seed
+                self.taxonomy,
+                self.dim,
+                how=self.init,
+                step=self.init_step,
+                seed=self.seed,
+                c=1.0 if self.geometry == "euclidean" else self.start_curvature,
             )
         )
         self.mark_started()

@@ -15,7 +15,13 @@ __all__ = ["start_points"]
 
 
 def start_points(
-    taxonomy: Taxonomy, dim: int, *, how: Literal["tree", "random"], step: float, seed: int
+    taxonomy: Taxonomy,
+    dim: int,
+    *,
+    how: Literal["tree", "random"],
+    step: float,
+    seed: int,
+    c: float = 1.0,
 ) -> Tensor:
     """Starting points of the nodes.
 
@@ -24,9 +30,10 @@ def start_points(
             directions at random, all at the mean radius that the tree start would have.
         step: distance from parent to child. Heads that start far out do not train: keep the deepest
             node within a radius of about 1.
+        c: of the space, of curvature ``-c``.
     """
     if how == "tree":
-        return sarkar(taxonomy, dim, step, seed=seed).float()
+        return sarkar(taxonomy, dim, step, c=c, seed=seed).float()
     generator = torch.Generator().manual_seed(seed)
     directions = torch.randn(len(taxonomy), dim, generator=generator, device="cpu")
     radius = step * float(taxonomy.depth.mean())

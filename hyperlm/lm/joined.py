@@ -57,7 +57,9 @@ class Conditioning(nn.Module):
                 is the unit of the change: states grow with depth and differ between backbones, and
                 a step of training is to mean the same on all of them.
         """
-        unit = pooled.float().square().mean(dim=1, keepdim=True).sqrt()
+        # A length, whose slope at zero is zero: a text without a token pools to zeros.
+        length = torch.linalg.vector_norm(pooled.float(), dim=1, keepdim=True)
+        unit = length / pooled.shape[1] ** 0.5
         return unit * (vector @ self.weight[level].float().T)
 
 

@@ -18,8 +18,8 @@ from torch import Tensor
 
 from hyperlm.errors import OffManifoldError, OptionError
 from hyperlm.manifolds import polar
-from hyperlm.manifolds._functions import exactly, norm, wide_dtype
-from hyperlm.manifolds._triangle import Step, radius_and_direction, root
+from hyperlm.manifolds._functions import dot, exactly, norm, wide_dtype
+from hyperlm.manifolds._triangle import Step, arrow, radius_and_direction, root
 from hyperlm.manifolds.mean import polar_mean
 from hyperlm.manifolds.sampling import volume_radii
 
@@ -34,6 +34,9 @@ with warnings.catch_warnings():
 
 # Everybody else takes geoopt's names from here, behind the filter.
 __all__ = ["Geometry", "Manifold", "ManifoldParameter", "RiemannianAdam", "pull_in"]
+
+
+_LONGEST = 200.0  # of a step that ends at the limit, times sqrt(c)
 
 
 class Geometry(Manifold):
@@ -133,9 +136,26 @@ class Geometry(Manifold):
     def logmap(self, x: Tensor, y: Tensor) -> Tensor:
         """Tangent vector at ``x`` whose exponential is ``y``."""
 
+    @exactly
+    def transp(self, x: Tensor, y: Tensor, v: Tensor) -> Tensor:
+        """Parallel transport of ``v`` from ``x`` to ``y`` along the geodesic.
+
+        In the carried frames it is the rotation, in the plane of ``x`` and ``y``, by the area of
+        the triangle origin-x-y: the one that takes the geodesic's direction at ``x`` to that at
+        ``y``. Exact at any radius.
+        """
+        s = self._scale(x)
+        x, y, v = torch.broadcast_tensors(x, y, v)
+        x, y = s * self.to_polar(x), s * self.to_polar(y)
+        leave, length, _, p = arrow(x, y)
+        back, _, _, q = arrow(y, x)
+        w = self._to_frame(norm(x), p, v)
+        turned = torch.where(length > 0, _turned(leave, -back, w), w)
+        return self._from_frame(norm(y), q, turned)
+
     def retr(self, x: Tensor, u: Tensor) -> Tensor:
-        """The optimisers' step: the exponential map, then ``projx``."""
-        return self.projx(self.expmap(x, u))
+        """The optimisers' step: the exponential map, then ``projx``; of any length."""
+        return self.retr_transp(x, u, torch.zeros_like(u))[0]
 
     def retr_transp(self, x: Tensor, u: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         """The optimisers' step together with their momentum: ``(retr(x, u), v carried there)``.
@@ -165,7 +185,10 @@ class Geometry(Manifold):
     def _retr_transp(self, x: Tensor, u: Tensor, v: Tensor, limit: float) -> tuple[Tensor, Tensor]:
         s = self._scale(x)
         a, p = radius_and_direction(s * self.to_polar(x))
-        step = Step(a, p, s * self._to_frame(a, p, u))
+        w = s * self._to_frame(a, p, u)
+        # Beyond this a step ends where it did before, to the last bit, and sinh would overflow.
+        w = pull_in(w, _LONGEST) if limit < math.inf else w
+        step = Step(a, p, w)
         b = step.radius.clamp_max(s * limit)
         q = step.towards(step.angle)
         moved = step.carried(self._to_frame(a, p, v))
@@ -338,6 +361,14 @@ class Geometry(Manifold):
 
     def extra_repr(self) -> str:
         return f"c={float(self.c):g}"
+
+
+def _turned(leave: Tensor, arrive: Tensor, w: Tensor) -> Tensor:
+    """``w`` by the rotation that takes the unit vector ``leave`` to ``arrive``."""
+    both = leave + arrive
+    below = 1 + dot(leave, arrive)
+    turned = w - dot(both, w) / torch.where(below > 0, below, 1) * both
+    return turned + 2 * dot(leave, w) * arrive
 
 
 def pull_in(x: Tensor, limit: Any) -> Tensor:

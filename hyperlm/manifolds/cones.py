@@ -35,6 +35,8 @@ __all__ = [
 # asin has an infinite slope at 1: apexes nearer the origin than `cone_min_radius` saturate just
 # below a right angle (by 4.5e-4), where the slope is 2e3 and then zero.
 _WIDEST = 1 - 1e-7
+# Of cosh(distance) - 1, halved: points nearer than 2e-12 (times 1/sqrt(c)) count as one.
+_APART = 1e-24
 
 
 def cone_min_radius(c: float = 1.0, cone_constant: float = 0.1) -> float:
@@ -124,8 +126,11 @@ def _exterior_angle(ball: PoincareBall, u: Tensor, v: Tensor) -> Tensor:
     gap = v - pairs.p * dot(pairs.p, v)
     aside = norm(sinhc(pairs.b) * gap)
     ahead = -torch.sinh(pairs.delta) - (torch.sinh(pairs.b) * torch.cosh(pairs.a) * pairs.chord / 2)
-    # At the origin, and at coincidence, there is no angle; atan2 would give NaN gradients.
-    defined = (pairs.a > 0) & (aside.square() + ahead.square() > 0)
+    # At the origin, and at coincidence, there is no angle, and atan2 would give gradients of NaN.
+    # Coincident points are told by their distance: `gap` keeps a rounding error there, and the
+    # slope of an angle is one over it.
+    apart = pairs.x > _APART
+    defined = (pairs.a > 0) & apart & (aside.square() + ahead.square() > 0)
     angle = torch.atan2(torch.where(defined, aside, 0), torch.where(defined, ahead, 1))
     return torch.where(torch.isnan(pairs.chord), pairs.chord, angle)
 

@@ -70,15 +70,6 @@ class Lorentz(Geometry):
         arrow = (w - z) - 2 * torch.sinh(length / 2).square() * z
         return _tangent(z, arrow / sinhc(length), s)
 
-    @exactly
-    def transp(self, x: Tensor, y: Tensor, v: Tensor) -> Tensor:
-        """Parallel transport of ``v`` from ``x`` to ``y`` along the geodesic."""
-        s = self._scale(x)
-        x, y = _lift(x[..., 1:], s), _lift(y[..., 1:], s)
-        v = _tangent(x[..., 1:], v[..., 1:], s)
-        share = s * s * _minkowski(y, v) / (1 - s * s * _minkowski(x, y))
-        return _tangent(y[..., 1:], (v + share * (x + y))[..., 1:], s)
-
     def _to_frame(self, a: Tensor, p: Tensor, w: Tensor) -> Tensor:
         w = w[..., 1:]
         rise = dot(p, w)

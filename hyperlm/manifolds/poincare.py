@@ -12,7 +12,7 @@ import math
 import torch
 from torch import Tensor
 
-from hyperlm.manifolds._functions import artanhc, dot, exactly, norm, tanhc, wide_dtype
+from hyperlm.manifolds._functions import arsinhc, artanhc, dot, exactly, norm, tanhc, wide_dtype
 from hyperlm.manifolds.base import Geometry, pull_in
 
 __all__ = ["PoincareBall"]
@@ -40,11 +40,24 @@ class PoincareBall(Geometry):
     def mobius_add(self, x: Tensor, y: Tensor) -> Tensor:
         """Moebius sum: the translation that takes the origin to ``x``, applied to ``y``."""
         s = self._scale(x)
-        return _add(s * x, s * y) / s
+        return _add(s * x, s * y, _gap(s * y)) / s
+
+    def radius_limit(self, dtype: torch.dtype) -> float:
+        c = float(self.c.detach()) if isinstance(self.c, Tensor) else self.c
+        return min(super().radius_limit(dtype), _held(dtype) / c**0.5)
+
+    def expmap0(self, u: Tensor) -> Tensor:
+        """Exponential map at the origin: ``tanh(s|u|) u / (s|u|)``, ``s = sqrt(c)``.
+
+        Where that would round to the boundary, at radius 15 in float32, the point is just inside.
+        """
+        x: Tensor = self._expmap0(u)
+        s = self._scale(x)
+        s = s.detach() if isinstance(s, Tensor) else s
+        return pull_in(x, math.tanh(_held(x.dtype) / 2) / s)
 
     @exactly
-    def expmap0(self, u: Tensor) -> Tensor:
-        """Exponential map at the origin: ``tanh(s|u|) u / (s|u|)``, ``s = sqrt(c)``."""
+    def _expmap0(self, u: Tensor) -> Tensor:
         return tanhc(self._scale(u) * norm(u)) * u
 
     @exactly
@@ -65,20 +78,20 @@ class PoincareBall(Geometry):
         """Exponential map: follow the geodesic that leaves ``x`` with velocity ``u``."""
         s = self._scale(x)
         half = s * u / _gap(s * x)  # half of lambda u: its length is half the distance covered
-        return _add(s * x, tanhc(norm(half)) * half) / s
+        length = norm(half)
+        gap = torch.cosh(length.clamp_max(300)).square().reciprocal()
+        return _add(s * x, tanhc(length) * half, gap) / s
 
     @exactly
     def logmap(self, x: Tensor, y: Tensor) -> Tensor:
         """Tangent vector at ``x`` whose exponential is ``y``."""
         s = self._scale(x)
-        step = _add(-s * x, s * y)
-        return _gap(s * x) * artanhc(_inside(norm(step))) * step / s
-
-    @exactly
-    def transp(self, x: Tensor, y: Tensor, v: Tensor) -> Tensor:
-        """Parallel transport of ``v`` from ``x`` to ``y`` along the geodesic."""
-        s = self._scale(x)
-        return _gyration(s * y, -s * x, v) * (_gap(s * y) / _gap(s * x))
+        x, y = s * x, s * y
+        apart, gap, both = y - x, _gap(x), _gap(x) * _gap(y)
+        square = dot(apart, apart)
+        # sinh of half the distance, where 1 - |(-x) + y|^2 is both / (square + both).
+        ratio = arsinhc(norm(apart) / both.sqrt()) / ((square + both) * both).sqrt()
+        return gap * ratio * (gap * apart - square * x) / s
 
     def _to_frame(self, a: Tensor, p: Tensor, w: Tensor) -> Tensor:
         return 2 * torch.cosh(a / 2).square() * w  # lambda w: the ball is conformal
@@ -117,6 +130,12 @@ class PoincareBall(Geometry):
         return (float(self.c) ** 0.5 * norm(x.to(wide_dtype(x))) >= 1).squeeze(-1)
 
 
+def _held(dtype: torch.dtype) -> float:
+    """Radius, times ``sqrt(c)``, up to which coordinates do not round to the boundary."""
+    full = torch.float32 if dtype in (torch.float16, torch.bfloat16) else dtype
+    return -math.log(2 * torch.finfo(full).eps)
+
+
 def _gap(x: Tensor) -> Tensor:
     """``1 - |x|^2`` in the unit ball, kept positive: ``(..., d) -> (..., 1)``."""
     length = norm(x)
@@ -128,16 +147,13 @@ def _inside(length: Tensor) -> Tensor:
     return length.clamp_max(1 - torch.finfo(length.dtype).eps)
 
 
-def _add(x: Tensor, y: Tensor) -> Tensor:
-    xx, yy, xy = dot(x, x), dot(y, y), dot(x, y)
-    below = (1 + 2 * xy + xx * yy).clamp_min(torch.finfo(x.dtype).tiny)
-    return ((1 + 2 * xy + yy) * x + _gap(x) * y) / below
+def _add(x: Tensor, y: Tensor, gap_y: Tensor) -> Tensor:
+    """Moebius sum in the unit ball, by what does not cancel where ``x + y`` is small.
 
-
-def _gyration(x: Tensor, y: Tensor, v: Tensor) -> Tensor:
-    """``gyr[x, y] v`` in the unit ball, in closed form."""
-    xx, yy, xy, xv, yv = dot(x, x), dot(y, y), dot(x, y), dot(x, v), dot(y, v)
-    along_x = yv + 2 * xy * yv - xv * yy
-    along_y = -yv * xx - xv
-    below = (1 + 2 * xy + xx * yy).clamp_min(torch.finfo(x.dtype).tiny)
-    return v + 2 * (along_x * x + along_y * y) / below
+    Args:
+        gap_y: ``1 - |y|^2``, which whoever made ``y`` may know better than its coordinates do.
+    """
+    both, gap = x + y, _gap(x)
+    square = dot(both, both)
+    below = (square + gap * gap_y).clamp_min(torch.finfo(x.dtype).tiny)
+    return (gap * both + square * x) / below

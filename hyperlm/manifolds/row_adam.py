@@ -70,8 +70,10 @@ class RowAdam(torch.optim.Optimizer):
         state, geometry = self.state[table], table.manifold
         if not state:
             state["step"] = torch.zeros(len(table), 1, dtype=torch.long, device=table.device)
-            state["exp_avg"] = torch.zeros_like(table, memory_format=torch.preserve_format)
-            state["exp_avg_sq"] = torch.zeros_like(table[:, :1])
+            # In half precision the geometry computes, and momentum is kept, in float32.
+            wide = torch.promote_types(table.dtype, torch.float32)
+            state["exp_avg"] = torch.zeros_like(table, dtype=wide)
+            state["exp_avg_sq"] = torch.zeros_like(table[:, :1], dtype=wide)
         beta1, beta2 = group["betas"]
         x = table[rows]
         step = state["step"][rows] + 1
@@ -79,10 +81,10 @@ class RowAdam(torch.optim.Optimizer):
         mean = state["exp_avg"][rows].lerp_(grad, 1 - beta1)
         square = geometry.inner(x, grad, keepdim=True)
         square = state["exp_avg_sq"][rows].lerp_(square, 1 - beta2)
-        count = step.to(x.dtype)
+        count = step.to(square.dtype)
         bottom = (square / (1 - beta2**count)).sqrt_().add_(group["eps"])
         x, mean = geometry.glide(x, mean, -group["lr"] / ((1 - beta1**count) * bottom))
-        table[rows] = x
+        table[rows] = x.to(table.dtype)
         state["step"][rows] = step
         state["exp_avg"][rows] = mean
         state["exp_avg_sq"][rows] = square

@@ -119,29 +119,6 @@ class TangentBall(Geometry):
         radial = dot(p, ahead) * p
         return length * (radial + (ahead - radial) / stretch) / s
 
-    @exactly
-    def transp(self, x: Tensor, y: Tensor, v: Tensor) -> Tensor:
-        """Parallel transport of ``v`` along the geodesic, exact.
-
-        In the carried frames it is the rotation, in the plane of ``x`` and ``y``, by the area of
-        the triangle origin-x-y: the one that takes the geodesic's direction at ``x`` to that at
-        ``y``.
-        """
-        s = self._scale(x)
-        x, y, v = torch.broadcast_tensors(s * x, s * y, v)
-        leave, length, stretch, p = arrow(x, y)
-        back, _, _, q = arrow(y, x)
-        arrive = -back
-        radial = dot(p, v) * p
-        w = radial + stretch * (v - radial)
-        both = leave + arrive
-        below = 1 + dot(leave, arrive)
-        turned = w - dot(both, w) / torch.where(below > 0, below, 1) * both
-        turned = turned + 2 * dot(leave, w) * arrive
-        w = torch.where(length > 0, turned, w)
-        radial = dot(q, w) * q
-        return radial + (w - radial) / sinhc(norm(y))
-
     def inner(
         self, x: Tensor, u: Tensor, v: Tensor | None = None, *, keepdim: bool = False
     ) -> Tensor:
