@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from hyperlm.lm.hdlm import Grammar
+from hyperlm.lm.hdlm.format import SequenceFormat
 from hyperlm.lm.hdlm.grammar import NO_LABEL, Ended
 from hyperlm.taxonomy import Taxonomy
 
@@ -166,6 +167,49 @@ def test_a_dag_is_spoken_along_its_first_parents(tmp_path):
     said = {tuple(w for w in a.words if w) for a in answers}
     assert said == {dag.path(int(node)) for node in dag.terminals}
     assert sum(a.probability for a in answers) == pytest.approx(1, abs=1e-5)
+
+
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(data=st.data())
+def test_every_way_through_a_dag_ends_where_a_path_may(qwen, data):
+    """Also where all children of a node have another main parent, so that nothing leads on."""
+    names = "abcdefgh"
+    edges: list[tuple[str, str | None]] = [("a", None)]
+    for child in range(1, len(names)):
+        above = data.draw(st.sets(st.sampled_from(names[:child]), max_size=3))
+        edges += [(names[child], parent) for parent in sorted(above) or [None]]
+    dag = Taxonomy.from_edges(edges)
+    form = SequenceFormat(qwen.format.tokenizer, dag)
+    grammar, ends = Grammar(form), set(map(int, dag.terminals))
+
+    def walk(level, node, stopped):
+        state = grammar.start(level, node, stopped) if level <= form.label_levels else None
+        if state is None or isinstance(state, Ended):
+            yield node if state is None else state.node
+            return
+        places = [state]
+        while places:
+            place = places.pop()
+            for token in place.allowed:
+                after = place.after(token)
+                if isinstance(after, Ended):
+                    yield from walk(level + 1, after.node, after.stopped)
+                else:
+                    places.append(after)
+
+    assert set(walk(1, -1, False)) == ends
+
+
+def test_a_node_from_which_no_path_is_spoken_is_never_said(qwen):
+    dag = Taxonomy.from_edges(
+        [("A", None), ("B", None), ("C", "B"), ("Y", "A"), ("Y", "C"), ("Z", "C")]
+    )
+    form = SequenceFormat(qwen.format.tokenizer, dag)
+    assert [dag.path(node) for node in form.children(-1)] in ([("A",), ("B",)], [("B",)])
+    for node in range(len(dag)):
+        assert form.children(node) or node in form.terminals or node == dag.index(("A",))
 
 
 def test_free_text_after_labels(tmp_path):

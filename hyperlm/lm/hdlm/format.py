@@ -152,15 +152,23 @@ class SequenceFormat:
         return labels + (self.num_levels - self.label_levels) * self.max_text_tokens
 
     def children(self, node: int) -> list[int]:
-        """The nodes said after ``node``; -1 stands above the top nodes."""
+        """The nodes said after ``node``, -1 above the top ones: main children that lead to an end.
+
+        In a graph a node may have none but children whose main parent is another; nobody who says
+        it comes to a place where a path may end.
+        """
         return self._children.get(node, [])
 
     @cached_property
     def _children(self) -> dict[int, list[int]]:
         below: dict[int, list[int]] = {}
         if self.taxonomy is not None:
-            for node, parent in enumerate(self.taxonomy.parent):
-                below.setdefault(int(parent), []).append(node)
+            parent, leads = self.taxonomy.parent, set(self.terminals)
+            for node in reversed(range(len(parent))):  # parents have lower numbers
+                if node in leads:
+                    leads.add(int(parent[node]))
+            for node in sorted(leads - {-1}):
+                below.setdefault(int(parent[node]), []).append(node)
         return below
 
     @cached_property
