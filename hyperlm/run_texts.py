@@ -11,12 +11,13 @@ from typing import Any
 
 from hyperlm.data import LabelledTexts, gold_nodes, load_data, read_labelled
 from hyperlm.data.bundle import NO_REPLY
+from hyperlm.data.named import in_data_folder, locate
 from hyperlm.errors import DataError, HyperlmError, OutputError
 from hyperlm.options import TrainingOptions
 from hyperlm.runfolder import RECORD, read_record
 from hyperlm.taxonomy import Taxonomy
 
-__all__ = ["is_file_of", "own_columns", "texts_of_run", "trained_on"]
+__all__ = ["is_data_of", "is_file_of", "own_columns", "texts_of_run", "trained_on"]
 
 
 def texts_of_run(
@@ -33,8 +34,9 @@ def texts_of_run(
     Args:
         run: Its folder, or a hub id.
         taxonomy: The labels the run knows.
-        data: None for what ``run.json`` names. The single table that a run's splits were cut from
-            is cut again in the same way, so that its test texts stay those the run never saw.
+        data: None for what ``run.json`` names. What a run's splits were cut from, a table or a
+            folder, is cut again in the same way, so that its test texts stay those the run never
+            saw.
         split: Of a data set with splits.
         note: Told of changes since the training.
         columns: Of ``TrainingOptions.column_options``, those that differ from the run's.
@@ -44,8 +46,7 @@ def texts_of_run(
     columns = dict(columns or {})
     options, source = trained_on(run)
     # Options that say what the run knows change nothing: its table is still cut as it was.
-    other = own_columns(columns, options, source) or not is_file_of(data or "", source, "all")
-    if data is not None and other:
+    if data is not None and (own_columns(columns, options, source) or not is_data_of(data, source)):
         usual = source.get("columns")
         texts = read_labelled(
             data,
@@ -88,8 +89,7 @@ def texts_of_run(
             taxonomy=taxonomy,
             seed=options.seed,
             val_fraction=options.val_fraction,
-            # A split cut from another depends on it.
-            splits=(split,) if split == "train" else ("train", "val", split),
+            splits=("train", "val", split),  # a split cut from another depends on it
             **given,
         )
         texts = bundle.split(split)
@@ -122,7 +122,10 @@ def texts_of_run(
 
 def _learnt(texts: LabelledTexts, options: TrainingOptions | None, taxonomy: Taxonomy) -> int:
     """How many of the texts stand in the training split of the run, if its data is still here."""
-    if options is None or not (Path(options.data).exists() or options.data == "demo"):
+    here = options is not None and (
+        Path(options.data).exists() or options.data == "demo" or in_data_folder(str(options.data))
+    )
+    if options is None or not here:
         return 0
     try:
         bundle = load_data(
@@ -174,6 +177,20 @@ def trained_on(run: str | Path) -> tuple[TrainingOptions | None, dict[str, Any]]
         record["options"], path=Path(run) / RECORD, written_by=record["hyperlm"]
     )
     return options, record["data"]
+
+
+def is_data_of(data: str | Path, source: dict[str, Any]) -> bool:
+    """Whether ``data`` names the data set of a run, by the files behind it, or by its hub id.
+
+    A single file is one where the run's splits were cut from it; its file of one split is not.
+    """
+    if source.get("kind") == "hub" and source.get("name") == str(data):
+        return True
+    try:
+        files = locate(data).files
+    except DataError:  # whoever reads it says what is wrong with it
+        return False
+    return any(is_file_of(files[part], source, part) for part in ("all", "train") if part in files)
 
 
 def is_file_of(data: str | Path, source: dict[str, Any], split: str) -> bool:

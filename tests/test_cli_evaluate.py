@@ -116,9 +116,55 @@ def test_a_table_that_was_divided_is_divided_again(
     done = command("train", *words)
     assert done.exit_code == 0, done.stderr
     again = ["evaluate", tmp_path / "run2", "--split", "val", "--json"]
-    assert "val texts that the run cut from parts" in command(*again).stderr
+    own = command(*again)
+    assert "val texts that the run cut from parts" in own.stderr
+    # Named again, the folder is divided as it was; what is left of train is without val.
+    named = command(*again, "--data", folder)
+    assert json.loads(named.stdout)["n"] == json.loads(own.stdout)["n"] > 0
+    for data in ([], ["--data", folder]):
+        of_train = command("evaluate", tmp_path / "run2", "--split", "train", *data, "--json")
+        assert json.loads(of_train.stdout)["n"] == 128 - json.loads(own.stdout)["n"]
     (folder / "train.csv").write_text("".join(lines[:-3]))
     assert "may have been trained on some of them" in command(*again).stderr
+
+
+def test_a_named_set_that_was_divided_is_divided_again(
+    command: Command,
+    train_words: list[str],
+    demo_like: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """In the form that WOS comes in: texts and labels in files of their own, no splits."""
+    rows = [line.split(",") for line in (demo_like / "train.csv").read_text().splitlines()[1:]]
+    numbers = [sorted({row[level] for row in rows}) for level in (1, 2)]
+    for folder in (tmp_path / "sets" / "wos", tmp_path / "elsewhere"):
+        folder.mkdir(parents=True)
+        (folder / "X.txt").write_text("".join(f"{row[0]}\n" for row in rows))
+        for level in (1, 2):
+            codes = (numbers[level - 1].index(row[level]) for row in rows)
+            (folder / f"YL{level}.txt").write_text("".join(f"{code}\n" for code in codes))
+    monkeypatch.setenv("HYPERLM_DATA", str(tmp_path / "sets"))
+    run = tmp_path / "run"
+    words = [*train_words[2:], "--epochs", 1, "--data", "wos", "--output", run, "--json"]
+    stored = json.loads(command("train", *words).stdout)["test"]
+    for data in ([], ["--data", "wos"], ["--data", tmp_path / "elsewhere"]):
+        result = command("evaluate", run, *data, "--json")
+        assert json.loads(result.stdout)["levels"] == stored["levels"], data
+        assert "test texts that the run cut from" in result.stderr
+    fitted = json.loads(command("calibrate", run, "--data", "wos", "--json").stdout)
+    assert 0 < fitted["n"] < 32
+    # Columns of its own make it another table, of which the run has learnt most.
+    other = ["--data", "wos", "--label-columns", "l1"]
+    assert "that the model has learnt" in command("calibrate", run, *other).stderr
+    # Some of its texts, in a file of the user's.
+    part = [
+        f"{row[0]},YL1 {numbers[0].index(row[1])},YL2 {numbers[1].index(row[2])}\n"
+        for row in rows[:60]
+    ]
+    (tmp_path / "part.csv").write_text("text,l1,l2\n" + "".join(part))
+    said = command("evaluate", run, "--data", tmp_path / "part.csv", "--json").stderr
+    assert "the run has learnt from " in said
 
 
 def test_mistakes_become_a_table_with_the_surest_first(

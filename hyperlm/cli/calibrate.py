@@ -58,7 +58,13 @@ def calibrate(
     from hyperlm.classifier_text import TextClassifier
     from hyperlm.cli.output import show_json
     from hyperlm.progress import quiet_libraries
-    from hyperlm.run_texts import is_file_of, own_columns, texts_of_run, trained_on
+    from hyperlm.run_texts import (
+        is_data_of,
+        is_file_of,
+        own_columns,
+        texts_of_run,
+        trained_on,
+    )
     from hyperlm.runfolder import write_json
 
     config = Path(run) / "config.json"
@@ -76,7 +82,8 @@ def calibrate(
         return
     columns = column_arguments(text_column, label_columns, path_separator, label_separator)
     options, source = trained_on(run)
-    whole = is_file_of(data, source, "all") and own_columns(columns, options, source)
+    divided = "all" in source.get("files", {}) and is_data_of(data, source)
+    whole = divided and own_columns(columns, options, source)
     if split == "train" or whole or is_file_of(data, source, "train"):
         raise OptionError(
             f"--data {data}: these are texts that the model has learnt, on which it is surer than "
