@@ -80,16 +80,21 @@ def train(
         OutputError: the folder cannot be used, or the disk is full. OptionError, DataError: see
             the parts. Options or data other than those of the run to resume are such errors.
     """
-    with library_bars(downloads=progress):
-        return _train(
-            options,
-            output,
-            overwrite=overwrite,
-            resume=resume,
-            merge=merge,
-            progress=progress,
-            on_start=_warn if on_start is None else on_start,
-        )
+    folder = RunFolder(output)
+    try:
+        with library_bars(downloads=progress):
+            return _train(
+                options,
+                folder,
+                output,
+                overwrite=overwrite,
+                resume=resume,
+                merge=merge,
+                progress=progress,
+                on_start=_warn if on_start is None else on_start,
+            )
+    finally:
+        folder.let_go()
 
 
 def _warn(_: Model, bundle: DataBundle) -> None:
@@ -99,6 +104,7 @@ def _warn(_: Model, bundle: DataBundle) -> None:
 
 def _train(
     options: TrainingOptions | None,
+    folder: RunFolder,
     output: str | Path,
     *,
     overwrite: bool,
@@ -107,7 +113,7 @@ def _train(
     progress: bool,
     on_start: Callable[[Model, DataBundle], None],
 ) -> dict[str, Any]:
-    folder, record = RunFolder(output), None
+    record = None
     options = None if options is None else options.resolved()
     chief = int(os.environ.get("RANK", "0")) == 0
     if resume:
@@ -118,6 +124,8 @@ def _train(
             if chief:
                 folder.sweep()
             return read_metrics(folder.path)
+        if chief:
+            folder.hold()
     if options is None:
         raise OptionError("train() needs options, unless resume=True reads those of the run.")
     if merge and not options.lora:
@@ -142,6 +150,8 @@ def _train(
     if chief:
         check_space(model, folder, options)
         record = _begin(folder, options, bundle, merge, record, overwrite=overwrite)
+        if not resume:
+            folder.hold()
     # Asked of resumed runs alone: a checkpoint may belong to the run that is being replaced.
     resume_from = resume and folder.has_checkpoint
     try:

@@ -3,6 +3,7 @@
 Everything is written under a temporary name and renamed, so that a file is whole or absent. The
 record is ``run.json``: options, data, taxonomy, and whether the run is still ``training`` or
 ``finished``. A run that replaces another moves it aside first and deletes it only at its own end.
+Whoever trains in a folder holds its lock, so that no other process resumes or replaces the run.
 """
 
 import contextlib
@@ -14,6 +15,8 @@ import uuid
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock, Timeout
 
 from hyperlm.checkpoints import discard_torn, last_checkpoint
 from hyperlm.errors import ModelError, OutputError
@@ -30,6 +33,7 @@ __all__ = [
 
 RECORD = "run.json"
 _PARTIAL = ".partial-"
+_LOCK = ".training.lock"
 
 
 class RunFolder:
@@ -44,6 +48,7 @@ class RunFolder:
         # What messages call it: as the user did.
         self.shown = Path(path)
         self._claim: str | None = None
+        self._lock: FileLock | None = None
 
     def check_free(self, *, overwrite: bool, inputs: Iterable[str | Path | None]) -> None:
         """Refuse a folder that holds something, unless it is a run that may be replaced.
@@ -73,6 +78,7 @@ class RunFolder:
                 f"has no {RECORD}. Empty it yourself, or choose another --output."
             )
         read_record(self.path)  # any file may be called run.json
+        self.check_idle()
         inner = next((p for p in self.path.rglob(RECORD) if p.parent != self.path), None)
         if inner is not None:
             raise OutputError(
@@ -108,6 +114,7 @@ class RunFolder:
                         "Give each run an --output of its own."
                     )
                 # One that was itself replacing a run, and did not come to its end.
+                self.check_idle()
                 with contextlib.suppress(OutputError, ModelError):
                     old = read_record(self.path)
                     before = [*(old.get("before") or []), *filter(None, [old.get("replaces")])]
@@ -126,6 +133,38 @@ class RunFolder:
                 f"{self.shown}: the output folder cannot be written ({error.strerror or error}). "
                 "Choose another --output."
             ) from error
+
+    def hold(self) -> None:
+        """Keep every other process from training in the folder, until :meth:`let_go` or the end.
+
+        Raises:
+            OutputError: one is training in it.
+        """
+        # Of this path alone, whatever becomes of the folder; and not for the next thread to enter.
+        lock = FileLock(self.path / _LOCK, timeout=0, fallback_to_soft=False)
+        try:
+            lock.acquire()
+        except Timeout:
+            raise OutputError(
+                f"{self.shown}: a run is being trained in this folder at this moment. Wait until "
+                "it has finished, or stop it first."
+            ) from None
+        except (NotImplementedError, OSError):
+            return  # a file system without locks: as before there were any, see check_ours()
+        self._lock = lock
+
+    def let_go(self) -> None:
+        """Undo :meth:`hold`."""
+        if self._lock is not None:
+            (self.path / _LOCK).unlink(missing_ok=True)
+            self._lock.release()
+            self._lock = None
+
+    def check_idle(self) -> None:
+        """Refuse a folder in which a run is being trained: an OutputError, as of :meth:`hold`."""
+        if self._lock is None and (self.path / _LOCK).is_file():
+            self.hold()
+            self.let_go()
 
     def give_back(self, replaces: str | None) -> None:
         """Leave things as they were before :meth:`claim`; a folder that was lost stays."""

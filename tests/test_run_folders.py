@@ -1,6 +1,7 @@
 """Folders that are taken, runs that replace others, disks that are full."""
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -150,6 +151,7 @@ def test_a_run_whose_folder_was_taken_while_it_trained_replaces_nothing(
     thief = RunFolder(tmp_path / "run")
 
     def take(*_: Any) -> None:
+        (thief.path / ".training.lock").unlink()  # as from a machine that does not see the lock
         thief.claim(record("thief"), overwrite=True)
         (thief.path / "mine").touch()
 
@@ -160,6 +162,44 @@ def test_a_run_whose_folder_was_taken_while_it_trained_replaces_nothing(
     assert not (thief.path / "model.safetensors").exists()
     thief.release()
     assert read_record(thief.path)["status"] == "finished"
+
+
+def test_a_folder_is_not_taken_from_a_run_that_trains_in_it(
+    run_options: TrainingOptions, finished_run: Path, tmp_path: Path
+) -> None:
+    refused = []
+
+    def others(*_: Any) -> None:
+        for words in ({"overwrite": True}, {"resume": True}):
+            with pytest.raises(OutputError, match="is being trained in this folder"):
+                train(run_options, tmp_path / "run", progress=False, **words)
+            refused.append(words)
+        torn = tmp_path / "run" / "checkpoints" / "checkpoint-4"
+        assert not torn.exists()
+        torn.mkdir(parents=True)  # being written, not torn
+        with pytest.raises(OutputError, match="is being trained"):
+            train(None, tmp_path / "run", progress=False, resume=True)
+        assert torn.exists()
+        torn.rmdir()
+
+    train(run_options, tmp_path / "run", progress=False, on_start=others)
+    assert len(refused) == 2
+    assert_same_weights(finished_run, tmp_path / "run")
+    assert {p.name for p in (tmp_path / "run").iterdir()} == {
+        p.name for p in finished_run.iterdir()
+    }
+
+
+def test_the_lock_of_a_dead_process_holds_nobody_off(
+    run_options: TrainingOptions, tmp_path: Path, kill_at: Callable[[int | None], None]
+) -> None:
+    kill_at(10)
+    with pytest.raises(Killed):
+        train(run_options, tmp_path / "run", progress=False)
+    (tmp_path / "run" / ".training.lock").touch()
+    kill_at(None)
+    train(None, tmp_path / "run", resume=True, progress=False)
+    assert not (tmp_path / "run" / ".training.lock").exists()
 
 
 def test_a_run_that_lost_its_folder_leaves_it_alone(tmp_path: Path) -> None:
