@@ -126,7 +126,7 @@ def build_optimizer(
     model: nn.Module,
     *,
     learning_rate: float,
-    point_learning_rate: float = 3e-2,
+    point_learning_rate: float | None = None,
     head_learning_rate: float | None = None,
     weight_decay: float = 0.01,
     betas: tuple[float, float] = (0.9, 0.999),
@@ -137,9 +137,9 @@ def build_optimizer(
         model: any module with hyperlm heads. Points that a load has made plain parameters become
             manifold parameters again.
         learning_rate: of ordinary parameters outside heads.
-        point_learning_rate: of node points, in Riemannian length a step; after
-            ``start_from_texts`` a tenth of the default keeps what is there. Heads without points
-            ignore it.
+        point_learning_rate: of node points, in Riemannian length a step; ``None`` for 3e-2, of
+            which a tenth keeps what ``start_from_texts`` has put there. Of the node weights of a
+            linear head, in each coordinate; ``None`` for the rate of its projection.
         head_learning_rate: of a head's ordinary parameters; ``None`` for ``learning_rate``.
         weight_decay: on weight matrices alone, never on points, biases, norms, temperature or
             curvature.
@@ -150,7 +150,7 @@ def build_optimizer(
     """
     given = {
         "learning_rate": learning_rate,
-        "point_learning_rate": point_learning_rate,
+        "point_learning_rate": point_learning_rate or 0.0,
         "head_learning_rate": head_learning_rate or 0.0,
         "weight_decay": weight_decay,
     }
@@ -158,7 +158,7 @@ def build_optimizer(
         if not 0 <= value < math.inf:
             raise OptionError(f"{option} {value}: must be finite and not negative.")
     head_rate = learning_rate if head_learning_rate is None else head_learning_rate
-    rate = {"backbone": learning_rate, "head": head_rate}
+    rate = {"backbone": learning_rate, "head": head_rate, "nodes": point_learning_rate or 0.0}
     groups: dict[tuple[str, bool], list[Tensor]] = {}
     points: list[Tensor] = []
     heads = {name for name, module in model.named_modules() if hasattr(module, "tag_points")}
@@ -179,6 +179,8 @@ def build_optimizer(
         else:
             inside = any(name.startswith(f"{head}." if head else "") for head in heads)
             part = "head" if inside else "backbone"
+            if last == "weight" and owner in heads and point_learning_rate is not None:
+                part = "nodes"  # of a linear head; projections are modules of their own
             decays = parameter.dim() > 1 and not any(word in name.lower() for word in _NO_DECAY)
             groups.setdefault((part, decays), []).append(parameter)
     flat = [
@@ -187,11 +189,8 @@ def build_optimizer(
     ]
     # Fused AdamW is several times faster than the loop; geoopt's optimiser has no fused form.
     adamw = torch.optim.AdamW(flat, betas=betas, fused=True) if flat else None
-    riemannian = (
-        RiemannianAdam([{"params": points, "lr": point_learning_rate}], betas=betas)
-        if points
-        else None
-    )
+    step = 3e-2 if point_learning_rate is None else point_learning_rate
+    riemannian = RiemannianAdam([{"params": points, "lr": step}], betas=betas) if points else None
     return SplitOptimizer(adamw, riemannian)
 
 

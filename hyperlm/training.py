@@ -73,7 +73,6 @@ class HierarchicalTrainer(Trainer):
         trained = self.model if model is None else model
         if self.optimizer is None:
             assert trained is not None, "the Trainer holds a model from its construction on"
-            assert self.options.point_learning_rate is not None, "resolved"
             self.optimizer = build_optimizer(
                 trained,
                 learning_rate=self.options.learning_rate,

@@ -102,7 +102,7 @@ def test_each_arm_takes_its_own_rate_by_val(data, tmp_path, monkeypatch):
     assert len(made) == 20
     # A rate that fewer seeds were trained at is listed, and not chosen.
     compare_tuned.run(data, results, seeds=1, dims=(4,), rates="3e-4", paces="fast")
-    assert len(tries_of(results, data.name)["poincare", 4, 3e-4, 3e-3]) == 1
+    assert len(tries_of(results, data.name)["poincare", 4, 3e-4, 3e-3, 3e-2]) == 1
     assert {
         r.run.settings["options"]["learning_rate"]
         for r in arms_of(results, data.name)["poincare", 4]
@@ -113,7 +113,7 @@ def test_each_arm_takes_its_own_rate_by_val(data, tmp_path, monkeypatch):
     assert f"--data {data.name} --backbone {data.backbone} --max-length 16 --set" in text
     assert "--set trained=model --set rates=0.0001,0.0002,0.0003 --set paces=fast`" in text
     assert "| d = 4, 2 seeds |" in text
-    assert "| poincare, d = 4, 0.0003, 0.003 | 1 |" in text
+    assert "| poincare, d = 4, 0.0003, 0.003 (0.03) | 1 | 0 |" in text
     assert "lorentz against poincare" in text
     # Runs from before the temperature was kept do not count as fitted ones.
     assert "| euclidean, d = 4 | 1 | 2.00 | 10.0 | 3.0 |" in text
@@ -156,12 +156,69 @@ def test_a_pace_is_tried_and_chosen_as_a_rate_is(data, tmp_path, monkeypatch):
         TrainingOptions(**options[0])
     # A start from names is tried at low rates as well, one from nothing at high ones.
     tried: dict[str, set[float]] = {}
-    for arm, _, _, head in tries_of(results, data.name):
+    for arm, _, _, head, _ in tries_of(results, data.name):
         tried.setdefault(arm, set()).add(head)
     assert tried == {arm: {1e-4, 3e-4} for arm in ("poincare", "lorentz", "euclidean")} | {
         "linear": {1e-3, 3e-3},
         "linear, names": {3e-4, 1e-3},
     }
+
+
+def test_nodes_have_rates_of_their_own(data, tmp_path, monkeypatch):
+    """A linear head's among them: what is tried of it is what is tried of points."""
+    made = []
+
+    def work(data, trial):
+        made.append(trial.settings["options"])
+        return fake(data, trial)
+
+    monkeypatch.setattr(compare_tuned, "train_and_score", work)
+    results = ResultsFile(tmp_path / "results.jsonl")
+    told = {"seeds": 2, "dims": (4,), "rates": "1e-4", "arms": ("linear, names", "poincare")}
+    compare_tuned.run(data, results, paces="slow, 3e-4/3e-2", **told)
+    assert [one.get("point_learning_rate") for one in made[:4]] == [None, 3e-2, 3e-3, 3e-2]
+    for options in made:
+        TrainingOptions(**options)
+    found = {(arm, *rates) for arm, _, _, *rates in tries_of(results, data.name)}
+    assert found == {
+        ("linear, names", 3e-4, 0.0), ("linear, names", 3e-4, 3e-2),
+        ("poincare", 1e-4, 3e-3), ("poincare", 3e-4, 3e-2),
+    }  # fmt: skip
+    report.write_report(results, tmp_path / "results.md")
+    text = (tmp_path / "results.md").read_text(encoding="utf-8")
+    assert "--set paces=slow,0.0003/0.03 --arm" in text
+    assert "| linear, names, d = 4, 0.0001, 0.0003 | 2 |" in text
+    assert "| linear, names, d = 4, 0.0001, 0.0003 (0.03) | 2 |" in text
+
+
+def test_each_seed_chooses_for_itself_among_what_all_have_tried(data, tmp_path, monkeypatch):
+    def work(data, trial):
+        """Even seeds like the gentle pace, odd ones the slow; the fast is best of all."""
+        figures = fake(data, trial)
+        rate = trial.settings["options"]["head_learning_rate"]
+        liked = {1e-4: trial.seed % 2, 3e-4: 1 - trial.seed % 2, 3e-3: 2}[rate]
+        figures["val"] = figures["val"] | {"path_accuracy": 0.3 * liked}
+        return figures
+
+    monkeypatch.setattr(compare_tuned, "train_and_score", work)
+    results = ResultsFile(tmp_path / "results.jsonl")
+    told = {"dims": (4,), "rates": "1e-4", "arms": ("poincare",)}
+    compare_tuned.run(data, results, seeds=4, paces="slow,gentle", **told)
+    compare_tuned.run(data, results, seeds=3, paces="fast", **told)
+    (found,) = arms_of(results, data.name).values()
+    rates = [record.run.settings["options"]["head_learning_rate"] for record in found]
+    assert [record.run.seed for record in found] == [0, 1, 2, 3]
+    assert rates == [3e-4, 1e-4, 3e-4, 1e-4]
+    report.write_report(results, tmp_path / "results.md")
+    text = (tmp_path / "results.md").read_text(encoding="utf-8")
+    for rates, seeds, chosen in (("0.0001 (0.003)", 4, 2), ("0.0003 (0.01)", 4, 2),
+                                 ("0.003 (0.03)", 3, 0)):  # fmt: skip
+        assert f"| poincare, d = 4, 0.0001, {rates} | {seeds} | {chosen} |" in text
+    assert "beyond which nothing was tried" not in text  # two seeds each
+    compare_tuned.run(data, results, seeds=4, paces="fast", **told)
+    report.write_report(results, tmp_path / "results.md")
+    text = (tmp_path / "results.md").read_text(encoding="utf-8")
+    assert "poincare (highest of head, 0.003, highest of nodes, 0.03)." in text
 
 
 def test_tries_are_compared_on_the_seeds_they_share(data, tmp_path, monkeypatch):
@@ -228,7 +285,11 @@ def test_what_is_trained_must_be_known(data, demo_like, tmp_path):
     assert "give numbers above 0 with commas" in done.output
     done = CliRunner().invoke(app, [*command[:-1], "trained=model", "--set", "paces=brisk"])
     assert done.exit_code == 1
-    assert "'brisk' is none of own, slowest, slow, gentle, fast" in done.output
+    assert "'brisk' is none of own, slowest, slow, gentle, fast, nor two rates" in done.output
+    for wrong in ("3e-4/0", "3e-4/1e-2/1", "x/y", "3e-4"):
+        done = CliRunner().invoke(app, [*command[:-1], "trained=model", "--set", f"paces={wrong}"])
+        assert done.exit_code == 1
+        assert f"{wrong!r} is none of own" in done.output
 
 
 def test_runs_of_other_dropout_stand_apart(data, tmp_path, monkeypatch):

@@ -94,10 +94,13 @@ def test_a_bare_head_and_a_linear_head_have_optimisers_too():
     bare = HyperbolicHead(8, tree(), 4)
     assert group_of(built(bare, head_learning_rate=7e-3), bare.bias)["lr"] == 7e-3
     model = Model(LinearHead(8, tree(), 4))
-    optimizer = built(model, head_learning_rate=7e-3)
-    assert list(optimizer.parts) == ["flat"]
-    assert group_of(optimizer, model.head.weight)["lr"] == 7e-3
-    assert group_of(optimizer, model.head.weight)["weight_decay"] == 0.1
+    for rate, nodes in ((None, 7e-3), (0.05, 0.05), (0.0, 0.0)):
+        optimizer = built(model, head_learning_rate=7e-3, point_learning_rate=rate)
+        assert list(optimizer.parts) == ["flat"]
+        assert group_of(optimizer, model.head.weight)["lr"] == nodes
+        assert group_of(optimizer, model.head.weight)["weight_decay"] == 0.1
+        projection = model.head.projections[0].linear.weight
+        assert group_of(optimizer, projection)["lr"] == 7e-3
     assert group_of(optimizer, model.head.bias)["weight_decay"] == 0
 
 

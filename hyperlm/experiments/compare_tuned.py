@@ -2,8 +2,8 @@
 
 Arms differ in the head's geometry alone; points start from label names in each of them, a linear
 head at random and, to tell what the names do from what points do, from names. Every arm is trained
-at every rate of the backbone and every pace of the head, and has those whose mean over the seeds is
-best on val.
+at every rate of the backbone and every pace of the head, and each seed has those that are best on
+its val, so that the spread over seeds is that of the choice too.
 Command: ``hyperlm experiment compare-geometries --set trained=model``; a run takes minutes, all of
 them hours.
 """
@@ -38,7 +38,9 @@ __all__ = [
     "NAME",
     "RATES",
     "arms_of",
+    "full",
     "pace_of",
+    "rates_of",
     "run",
     "train_and_score",
     "tries_of",
@@ -55,9 +57,10 @@ ARMS: Mapping[str, dict[str, Any]] = {
     "linear, names": {"head": "linear", "init": "names"},
 }
 RATES = "1e-4,2e-4"
-# How sharp a head starts and how fast it learns: what is kept of a start from names. The weights of
-# a linear head, nodes times the temperature, have the rate of its projection.
-PACES: Mapping[str, dict[str, dict[str, float]]] = {
+# How sharp a head starts and how fast it learns: what is kept of a start from names. Weights of a
+# linear head are places of its nodes times the temperature; without a rate of their own they have
+# that of the projection, and move far less of their length in a step than points do.
+PACES: Mapping[str, Mapping[str, dict[str, float]]] = {
     "slowest": {
         "points": {"temperature": 20.0, "head_learning_rate": 3e-5, "point_learning_rate": 1e-3},
         "linear": {"temperature": 20.0, "head_learning_rate": 1e-4},
@@ -80,8 +83,8 @@ PACES: Mapping[str, dict[str, dict[str, float]]] = {
 USUAL: Mapping[str, tuple[str, ...]] = {"names": ("slow", "gentle"), "random": ("gentle", "fast")}
 FORMER = 3e-3  # the head's rate in results from before it was said
 ENOUGH = 3  # seeds whose mean on val may choose rates
-Try = tuple[str, int, float, float]
-"""Arm, dimension, learning rates of the backbone and of the head."""
+Try = tuple[str, int, float, float, float]
+"""Arm, dimension, learning rates of the backbone, the head and its nodes (0: that of the head)."""
 
 
 def run(
@@ -100,7 +103,8 @@ def run(
 
     Args:
         rates: of the backbone, numbers with commas.
-        paces: of the head, of ``PACES`` with commas; or ``own``, ``USUAL`` of an arm's start.
+        paces: of the head, with commas: of ``PACES``, or rates of the head and of its nodes as
+            ``3e-4/1e-2``; or ``own``, ``USUAL`` of an arm's start.
         backbone_dropout: inside the backbone: a probability, or ``own`` for what it comes with.
     Raises:
         OptionError: rates that are no positive numbers, unknown paces, no such dropout.
@@ -126,54 +130,60 @@ def tries_of(results: ResultsFile, data: str) -> dict[Try, list[Record]]:
     for record in results.of(experiment=NAME):
         if record.data["name"] == data and isinstance(record.run, Trial):
             # Of other dropout: told apart by the name, see ``sources``.
-            options = record.run.settings["options"]
-            rates = options["learning_rate"], options.get("head_learning_rate", FORMER)
-            at = record.labels["arm"], options["dim"], *rates
+            dim, rate = (record.run.settings["options"][key] for key in ("dim", "learning_rate"))
+            at = record.labels["arm"], dim, rate, *rates_of(record)
             found.setdefault(at, []).append(record)
     order = list(ARMS)
     return dict(sorted(found.items(), key=lambda item: (order.index(item[0][0]), *item[0][1:])))
 
 
-def arms_of(results: ResultsFile, data: str) -> dict[tuple[str, int], list[Record]]:
-    """By arm and dimension, the runs at the rates that are best on val; ties go to the lower.
+def rates_of(record: Record) -> tuple[float, float]:
+    """Of the head and of its nodes; 0 for linear nodes without a rate of their own."""
+    assert isinstance(record.run, Trial)
+    options = record.run.settings["options"]
+    head = options.get("head_learning_rate", FORMER)
+    return head, options.get("point_learning_rate", 0.0)
 
-    Tries of fewer than ``ENOUGH`` seeds are not chosen where another of the arm has more. The
-    others are compared on the seeds they share, for none is better by the luck of a seed.
+
+def arms_of(results: ResultsFile, data: str) -> dict[tuple[str, int], list[Record]]:
+    """By arm and dimension a run for each seed: at the rates that are best on its val.
+
+    Ties go to the lower. What fewer seeds were trained at than another try of the arm is listed,
+    and chosen by none: else seeds would choose among more and among less.
     """
     tries: dict[tuple[str, int], list[list[Record]]] = {}
-    for (arm, dim, _, _), records in tries_of(results, data).items():
+    for (arm, dim, *_), records in tries_of(results, data).items():
         tries.setdefault((arm, dim), []).append(records)
-    return {at: _best(found) for at, found in tries.items()}
+    return {at: _best(full(found)) for at, found in tries.items()}
+
+
+def full(tries: Sequence[list[Record]]) -> list[list[Record]]:
+    """Those of the tries that have as many seeds as any of them."""
+    most = max(map(len, tries))
+    return [records for records in tries if len(records) == most]
 
 
 def _best(tries: Sequence[list[Record]]) -> list[Record]:
-    enough = min(ENOUGH, max(map(len, tries)))
-    known = [records for records in tries if len(records) >= enough]
-    shared = set.intersection(*({r.run.seed for r in records} for records in known))
-    if len(shared) < enough:  # of files put together; each then stands for itself
-        shared = {r.run.seed for records in known for r in records}
-
-    def on_val(records: list[Record]) -> float:
-        found = [r.figures["val"]["path_accuracy"] for r in records if r.run.seed in shared]
-        return float(np.mean(found))
-
-    return max(known, key=on_val)
+    by_seed: dict[int, list[Record]] = {}
+    for record in itertools.chain.from_iterable(tries):
+        by_seed.setdefault(record.run.seed, []).append(record)
+    return [
+        max(by_seed[seed], key=lambda record: record.figures["val"]["path_accuracy"])
+        for seed in sorted(by_seed)
+    ]
 
 
 def untried(results: ResultsFile, data: str) -> list[str]:
     """Arms not tried, with enough seeds, at a pace that another of the same start has chosen."""
     tried: dict[str, set[str]] = {}
-    for (arm, _, _, head), records in tries_of(results, data).items():
+    for (arm, _, _, *rates), records in tries_of(results, data).items():
         if len(records) >= ENOUGH:
-            tried.setdefault(arm, set()).add(pace_of(arm, head))
+            tried.setdefault(arm, set()).add(pace_of(arm, *rates))
     chosen: dict[str, set[str]] = {}
     for (arm, _), records in arms_of(results, data).items():
-        if isinstance(records[0].run, Trial):
-            head = records[0].run.settings["options"].get("head_learning_rate", FORMER)
-            chosen.setdefault(_start(arm), set()).add(pace_of(arm, head))
-    return [
-        arm for arm, paces in tried.items() if (chosen.get(_start(arm), set()) & set(PACES)) - paces
-    ]
+        paces = {pace_of(arm, *rates_of(record)) for record in records}
+        chosen.setdefault(_start(arm), set()).update(paces & set(PACES))
+    return [arm for arm, paces in tried.items() if chosen.get(_start(arm), set()) - paces]
 
 
 def _start(arm: str) -> str:
@@ -181,11 +191,17 @@ def _start(arm: str) -> str:
     return start
 
 
-def pace_of(arm: str, head_rate: float) -> str:
-    """The pace that a head's rate stands for; empty for one of its own."""
+def pace_of(arm: str, head_rate: float, node_rate: float = 0.0) -> str:
+    """The pace that rates of a head and its nodes stand for, as ``--set paces`` takes it.
+
+    Empty for the rate of a head that is none of ``PACES`` and says nothing of its nodes.
+    """
     kind = ARMS[arm].get("head", "points")
-    rates = {pace: values[kind]["head_learning_rate"] for pace, values in PACES.items()}
-    return next((pace for pace, rate in rates.items() if rate == head_rate), "")
+    for pace, values in PACES.items():
+        rates = values[kind]["head_learning_rate"], values[kind].get("point_learning_rate", 0.0)
+        if (head_rate, node_rate) == rates:
+            return pace
+    return f"{head_rate:g}/{node_rate:g}" if node_rate else ""
 
 
 def train_and_score(data: FrozenData, trial: Trial) -> dict[str, Any]:
@@ -246,18 +262,30 @@ def _settings(arm: str, dim: int, rate: float, pace: str, dropout: float | None)
     options = {"dim": dim, "learning_rate": rate} | ARMS[arm]
     if dropout is not None:
         options["backbone_dropout"] = dropout
-    options |= PACES[pace][options.get("head", "points")]
+    options |= _rates(pace, options.get("head", "points"))
     if arm == "linear":  # from a random start, which has no distances
         del options["temperature"]
     return {"options": options}
+
+
+def _rates(pace: str, kind: str) -> dict[str, Any]:
+    """Options of a head at a pace, of ``PACES`` or in numbers."""
+    if pace in PACES:
+        return PACES[pace][kind]
+    head, nodes = map(float, pace.split("/"))
+    return {"temperature": 20.0, "head_learning_rate": head, "point_learning_rate": nodes}
 
 
 def _known(paces: str) -> list[str]:
     if paces == "own":
         return []
     wanted = [part.strip() for part in paces.split(",")]
-    if unknown := [part for part in wanted if part not in PACES]:
-        raise OptionError(
-            f"--set paces={paces}: {unknown[0]!r} is none of own, {', '.join(PACES)}."
-        )
+    for pace in wanted:
+        try:
+            TrainingOptions(**_rates(pace, "points"))
+        except ValueError:
+            raise OptionError(
+                f"--set paces={paces}: {pace!r} is none of own, {', '.join(PACES)}, nor two rates "
+                "above 0, of the head and of its nodes, as 3e-4/1e-2."
+            ) from None
     return wanted

@@ -9,14 +9,16 @@ from hyperlm.experiments.compare_tuned import (
     NAME,
     PACES,
     arms_of,
+    full,
     pace_of,
+    rates_of,
     tries_of,
     untried,
 )
 from hyperlm.experiments.markdown import BARS, figure, picture, save_picture, spread, table
 from hyperlm.experiments.quantities import Quantity, interval, known
 from hyperlm.experiments.report_compare import Arms, verdicts, widest
-from hyperlm.experiments.results import ResultsFile
+from hyperlm.experiments.results import Record, ResultsFile
 from hyperlm.experiments.sources import arguments, arm_options
 from hyperlm.experiments.trials import Trial
 from hyperlm.viz.intervals import Lines, intervals_figure
@@ -55,9 +57,9 @@ def _settings(results: ResultsFile, name: str) -> str:
     """The options that repeat the tries, where they were not all that the command makes."""
     tries = tries_of(results, name)
     arms = list(dict.fromkeys(arm for arm, *_ in tries))
-    rates = sorted({rate for _, _, rate, _ in tries})
-    found = {pace_of(arm, head) for arm, _, _, head in tries}
-    paces = [pace for pace in PACES if pace in found]
+    rates = sorted({rate for _, _, rate, *_ in tries})
+    found = {pace_of(arm, *own): None for arm, _, _, *own in tries}
+    paces = [*(pace for pace in PACES if pace in found), *(p for p in found if "/" in p)]
     dropout = _dropout(results, name)
     told = ["--set trained=model", f"--set rates={','.join(f'{rate:g}' for rate in rates)}"]
     if paces:
@@ -85,9 +87,9 @@ def _method() -> str:
         "defaults, except for the dimension, the tokens read and the rates in the tables; points "
         "of every geometry start from label names, "
         "*linear* at random and *linear, names* from the names too, as the flat twin of points; "
-        "the best epoch by val is kept. Of the rates (backbone, head) that an arm was trained at "
-        f"with {ENOUGH} seeds or more, it has those that are best on val, over the seeds that "
-        "all of these have; the tries of these records are listed. "
+        "the best epoch by val is kept. Each seed has the rates (backbone, head, nodes) that are "
+        "best on its val of those that the arm was trained at with all its seeds: intervals are "
+        "those of the choice too; the tries of these records are listed. "
         "Inside the backbone the dropout is what it comes with (0.1 in MiniLM), except where a "
         "name says another. "
         "Of points these go together, rate of the head, rate of the nodes, temperature at the "
@@ -110,28 +112,57 @@ def _tries(results: ResultsFile, name: str) -> str:
     tries = tries_of(results, name)
     kinds = known(record for records in tries.values() for record in records)
     path = next(kind for kind in kinds if kind.name == "path")
+    chosen = [record for records in arms_of(results, name).values() for record in records]
     rows = [
         [
-            f"{arm}, d = {dim}, {rate:g}, {head:g}",
+            f"{arm}, d = {dim}, {rate:g}, {head:g}" + (f" ({nodes:g})" if nodes else ""),
             str(len(records)),
+            str(sum(record in chosen for record in records)),
             spread(interval(records, path, "val"), path),
             spread(interval(records, path, "test"), path),
             f"{sum(record.seconds for record in records) / len(records) / 60:.0f}",
         ]
-        for (arm, dim, rate, head), records in tries.items()
+        for (arm, dim, rate, head, nodes), records in tries.items()
     ]
-    return table(["path accuracy by rates", "seeds", "val", "test", "minutes a run"], rows)
+    head = ["path accuracy by rates", "seeds", "chosen by", "val", "test", "minutes a run"]
+    return table(head, rows)
 
 
 def _open(results: ResultsFile, name: str) -> list[str]:
-    """What makes a comparison of these arms unequal."""
-    arms = untried(results, name)
-    if not arms:
-        return []
-    return [
-        f"Not tried with {ENOUGH} seeds at the rates of the head that another arm of the same "
-        f"start has chosen, so that part of a difference may be the rates: {'; '.join(arms)}."
-    ]
+    """What makes a comparison of these arms unequal, or might change it."""
+    said = []
+    if arms := untried(results, name):
+        said.append(
+            f"Not tried with {ENOUGH} seeds at the rates of the head that another arm of the same "
+            f"start has chosen, so that part of a difference may be the rates: {'; '.join(arms)}."
+        )
+    if arms := _at_an_end(results, name):
+        said.append(
+            "Most seeds have chosen a rate beyond which nothing was tried with as many of them, "
+            f"and something may be better still: {'; '.join(arms)}."
+        )
+    return said
+
+
+def _at_an_end(results: ResultsFile, name: str) -> list[str]:
+    """Arms whose choice is the lowest or highest of what could be chosen, and of which rate."""
+    tries: dict[tuple[str, int], list[list[Record]]] = {}
+    for (arm, dim, *_), records in tries_of(results, name).items():
+        tries.setdefault((arm, dim), []).append(records)
+    found = []
+    for (arm, dim), chosen in arms_of(results, name).items():
+        tried = [rates_of(records[0]) for records in full(tries[arm, dim])]
+        ends = []
+        for at, of in enumerate(("head", "nodes")):
+            rates = sorted({rates[at] for rates in tried})
+            mine = [rates_of(record)[at] for record in chosen]
+            for end, word in ((rates[0], "lowest"), (rates[-1], "highest")):
+                if len(rates) > 1 and end and 2 * mine.count(end) > len(mine):
+                    ends.append(f"{word} of {of}, {end:g}")
+        if len(tried) == 1:
+            ends = ["one pair of rates alone"]
+        found += [f"{arm} ({', '.join(ends)})"] * bool(ends)
+    return found
 
 
 def _calibrated(arms: Arms) -> list[str]:
