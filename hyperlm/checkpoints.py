@@ -24,13 +24,13 @@ _STATE = "trainer_state.json"
 
 def last_checkpoint(folder: Path) -> Path | None:
     """The last whole checkpoint of a run folder, ``None`` where there is none."""
-    found = [path for path in (folder / "checkpoints").glob("checkpoint-*") if _state(path)]
+    found = [path for path in _checkpoints(folder) if _state(path)]
     return max(found, key=step_of, default=None)
 
 
 def discard_torn(folder: Path) -> None:
     """Delete checkpoints that a kill or a full disk left unfinished."""
-    for path in (folder / "checkpoints").glob("checkpoint-*"):
+    for path in _checkpoints(folder):
         if _state(path) is None:
             shutil.rmtree(path, ignore_errors=True)
 
@@ -80,6 +80,12 @@ def cut_log(log: Path, step: int) -> None:
     temporary = log.with_name(f".{log.name}.partial")
     temporary.write_text("".join(kept), encoding="utf-8")
     os.replace(temporary, log)
+
+
+def _checkpoints(folder: Path) -> list[Path]:
+    """Those of the Trainer; copies beside them have other names and are nobody's business."""
+    found = (folder / "checkpoints").glob("checkpoint-*")
+    return [path for path in found if path.name.removeprefix("checkpoint-").isdecimal()]
 
 
 def _state(checkpoint: Path) -> dict[str, Any] | None:

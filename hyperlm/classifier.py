@@ -25,7 +25,7 @@ from hyperlm.calibration import enough_rows, fit_temperature
 from hyperlm.data import LabelledTexts, gold_nodes
 from hyperlm.errors import DataError, OptionError
 from hyperlm.lm import HierarchicalLM
-from hyperlm.lm.batches import Collator, tokenise
+from hyperlm.lm.batches import Collator, by_batches, tokenise
 from hyperlm.lm.loading import answers_in_words, load_decoder, load_model
 from hyperlm.metrics import evaluate_predictions, tree_distances
 from hyperlm.prediction import Alternative, Prediction
@@ -157,14 +157,17 @@ class Classifier:
         order = sorted(range(len(ids)), key=lambda row: len(ids[row]))
         logits = torch.empty(len(ids), len(self.taxonomy))
         points: Tensor | None = None
-        for start in range(0, len(order), self.batch_size):
-            rows = order[start : start + self.batch_size]
+
+        def answer(rows: Sequence[int]) -> None:
+            nonlocal points
             batch = collate([{"input_ids": ids[row]} for row in rows])
             out = model(**{name: value.to(model.device) for name, value in batch.items()})
             if points is None:
                 points = torch.empty(len(ids), out.points.shape[1])
             logits[rows] = out.logits.float().cpu()
             points[rows] = out.points.float().cpu()
+
+        by_batches(order, self.batch_size, answer)
         return logits, torch.empty(0, model.head.dim) if points is None else points
 
     def predict(

@@ -113,7 +113,7 @@ def _train(
     progress: bool,
     on_start: Callable[[Model, DataBundle], None],
 ) -> dict[str, Any]:
-    record = None
+    record, begun = None, round(time.time(), 3)
     options = None if options is None else options.resolved()
     chief = int(os.environ.get("RANK", "0")) == 0
     if resume:
@@ -149,7 +149,7 @@ def _train(
     options = replace(options, max_length=model.config.max_length)
     if chief:
         check_space(model, folder, options)
-        record = _begin(folder, options, bundle, merge, record, overwrite=overwrite)
+        record = _begin(folder, options, bundle, merge, record, begun, overwrite=overwrite)
         if not resume:
             folder.hold()
     # Asked of resumed runs alone: a checkpoint may belong to the run that is being replaced.
@@ -209,11 +209,15 @@ def _begin(
     bundle: DataBundle,
     merge: bool,
     record: dict[str, Any] | None,
+    begun: float,
     *,
     overwrite: bool,
 ) -> dict[str, Any]:
-    """Write ``run.json`` for a new run, or bring that of a resumed one up to date."""
-    now = round(time.time(), 3)
+    """Write ``run.json`` for a new run, or bring that of a resumed one up to date.
+
+    Args:
+        begun: when this attempt began, before data was read and the head made; seconds.
+    """
     if record is None:
         folder.claim(
             {
@@ -223,7 +227,7 @@ def _begin(
                 "merge": merge,
                 "data": bundle.source,
                 "taxonomy": bundle.taxonomy.fingerprint,
-                "started": now,
+                "started": begun,
                 "seconds_before": 0.0,
             },
             overwrite=overwrite,
@@ -235,7 +239,11 @@ def _begin(
     seconds = max(0.0, log.stat().st_mtime - record["started"]) if log.is_file() else 0.0
     checkpoint = last_checkpoint(folder.path)
     cut_log(log, step_of(checkpoint) if checkpoint else -1)
-    record |= {"seconds_before": record["seconds_before"] + seconds, "started": now, "merge": merge}
+    record |= {
+        "seconds_before": record["seconds_before"] + seconds,
+        "started": begun,
+        "merge": merge,
+    }
     write_json(folder.path / RECORD, record)
     return record
 

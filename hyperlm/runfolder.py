@@ -291,13 +291,18 @@ def replacing(path: Path) -> Iterator[Path]:
 def filling(folder: Path) -> Iterator[Path]:
     """A temporary folder, yours to fill, whose files move into ``folder`` at the end."""
     temporary = folder / f"{_PARTIAL}{os.getpid()}"
+    # Numbers of processes come again, in containers above all: what is there is nobody's.
+    shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir()
     try:
         yield temporary
         umask = os.umask(0)  # weights are written as private files; a run is an ordinary folder
         os.umask(umask)
+        for file in sorted(temporary.rglob("*")):
+            file.chmod((0o777 if file.is_dir() else 0o666) & ~umask)
         for file in sorted(temporary.iterdir()):
-            file.chmod(0o666 & ~umask)
+            if file.is_dir():  # as tokenizers keep further chat templates
+                shutil.rmtree(folder / file.name, ignore_errors=True)
             os.replace(file, folder / file.name)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)

@@ -8,12 +8,14 @@ import torch
 import transformers
 
 from hyperlm import HierarchicalLM
+from hyperlm.classifier import Classifier
 from hyperlm.lm import batches
 from hyperlm.lm.base import backbone_settings
 from hyperlm.lm.batches import (
     Collator,
     EncodedTexts,
     LengthGroupedSampler,
+    by_batches,
     pooled_features,
     tokenise,
 )
@@ -278,3 +280,40 @@ def test_tokens_cut_on_the_other_side_are_other_tokens(tokenizer, cache):
     tokenizer.truncation_side = "left"
     left = tokenise(texts, tokenizer, 5)
     assert left == tokenise(texts, tokenizer, 5, keep=False) != right
+
+
+@pytest.mark.parametrize("room", [1, 3, 8, 100])
+def test_batches_are_halved_from_where_memory_ends(room):
+    """Longer texts come later: what has fitted may not fit any more."""
+    done, tried = [], []
+
+    def work(rows):
+        tried.append(len(rows))
+        if len(rows) > (room if rows[0] > 20 else 2 * room):
+            raise torch.OutOfMemoryError
+        done.extend(rows)
+
+    by_batches(range(50), 16, work)
+    assert done == list(range(50))
+    assert tried[0] == 16
+    with pytest.raises(torch.OutOfMemoryError):
+        by_batches(range(50), 16, lambda rows: work([*rows] * 999))
+
+
+def test_an_answer_survives_a_full_gpu(tiny_backbone, cache, monkeypatch):
+    model = HierarchicalLM.from_backbone(str(tiny_backbone), tree(), layers="1,2").eval()
+    texts = ["owl0 wren1", "carp2", "word1 word2 word3 owl1", "", "wren2"]
+    wanted = Classifier(model).logits(texts)
+    ids = tokenise(texts, model.tokenizer, 16)
+    pooled = pooled_features(model, ids)
+    original = HierarchicalLM.pooled_states
+
+    def small(self, input_ids, *args, **kwargs):
+        if len(input_ids) > 2:
+            raise torch.OutOfMemoryError
+        return original(self, input_ids, *args, **kwargs)
+
+    monkeypatch.setattr(HierarchicalLM, "pooled_states", small)
+    monkeypatch.setattr(batches, "cached", lambda kind, key, compute: compute())
+    torch.testing.assert_close(Classifier(model, batch_size=4).logits(texts), wanted)
+    torch.testing.assert_close(pooled_features(model, ids, batch_size=5), pooled)

@@ -1,6 +1,8 @@
 """``hyperlm train``: what it tells people and programs, and where runs go."""
 
+import io
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +11,7 @@ from cli_words import KEYS, Command
 from typer.testing import CliRunner, Result
 
 from hyperlm.cli import app
+from hyperlm.cli.output import show_json
 from hyperlm.cli.train import default_output
 from hyperlm.options import TrainingOptions
 from hyperlm.progress import TrainingProgress
@@ -99,3 +102,30 @@ def test_ctrl_c_says_how_to_go_on(
     again = command("train", "--resume", "--output", folder)
     assert again.exit_code == 0
     assert "finished already" in again.stderr
+
+
+def test_a_tilde_in_the_output_is_the_home_folder_for_all_that_follows(
+    command: Command, train_words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Shells leave it alone behind an equals sign."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    words = [*train_words, "--epochs", "1"]
+    done = command("train", *words, "--output=~/run")
+    assert done.exit_code == 0, done.stderr
+    assert (tmp_path / "run" / "metrics.json").is_file()
+    assert "~" not in done.stdout
+    assert command("train", "--output=~/run", "--resume", "--quiet").exit_code == 0
+
+
+def test_a_document_is_in_ascii_where_the_pipe_cannot_say_more(
+    monkeypatch: pytest.MonkeyPatch, capsysbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    show_json({"label": "東京"})
+    assert json.loads(capsysbinary.readouterr().out) == {"label": "東京"}
+    narrow = io.TextIOWrapper(io.BytesIO(), encoding="cp1252")
+    monkeypatch.setattr(sys, "stdout", narrow)
+    show_json({"label": "東京"})
+    narrow.flush()
+    said = narrow.buffer.getvalue()  # type: ignore[attr-defined]
+    assert said.isascii()
+    assert json.loads(said) == {"label": "東京"}

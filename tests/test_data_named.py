@@ -4,6 +4,7 @@ import importlib.util
 import os
 import zipfile
 from pathlib import Path
+from types import SimpleNamespace
 from xml.sax.saxutils import escape
 
 import pytest
@@ -164,6 +165,23 @@ def test_hub_data_sets_give_class_names_and_splits(offline, monkeypatch):
     monkeypatch.setattr(datasets, "load_dataset", fails)
     with pytest.raises(DataError, match=r"gave no data set .*FileNotFoundError: no such"):
         load_data("owner/name", label_columns=["kind"])
+
+
+@pytest.mark.parametrize("of_list", ["older", "newer"])
+def test_class_numbers_in_lists_become_names(of_list):
+    """As in sets with several labels a text; the two ways in which ``datasets`` spells a list."""
+    kind = SimpleNamespace(names=["joy", "fear", "love"])
+    features = {"text": object(), "labels": [kind] if of_list == "older" else
+                SimpleNamespace(feature=kind)}  # fmt: skip
+
+    class Split(list):
+        pass
+
+    split = Split([{"text": "a", "labels": [2, 0]}, {"text": "b", "labels": []},
+                   {"text": "c", "labels": None}, {"text": "d", "labels": [1, -1]}])  # fmt: skip
+    split.features = features
+    rows = [row["labels"] for _, row in named._HubRows(split)]
+    assert rows == [["love", "joy"], [], None, ["fear"]]
 
 
 # -- Web of Science as published -------------------------------------------------------------

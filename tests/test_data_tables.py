@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from hyperlm.data import FORMATS, read_columns, read_rows, write_rows
+from hyperlm.data import FORMATS, load_data, read_columns, read_rows, write_rows
 from hyperlm.data.table import CsvForm, _header, csv_form, file_table
 from hyperlm.errors import DataError, HyperlmError, OutputError
 
@@ -187,6 +187,21 @@ def test_no_number_is_null_in_json_lines(tmp_path):
     row = {"v": float("nan"), "w": np.float32("nan"), "n": 1, "l": np.array([1.5, 2.0])}
     write_rows(tmp_path / "t.jsonl", [row])
     assert (tmp_path / "t.jsonl").read_text() == '{"v": null, "w": null, "n": 1, "l": [1.5, 2.0]}\n'
+
+
+def test_what_parquet_cannot_hold_is_refused_in_words(tmp_path):
+    with pytest.raises(OutputError, match=r"t\.parquet: .*'meta'.* Write \.jsonl instead"):
+        write_rows(tmp_path / "t.parquet", [{"text": "a", "meta": {}}] * 3)
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_index_of_names_is_a_column_and_no_level(tmp_path):
+    """As pandas writes ids that were set as the index and given no name."""
+    ids = ["doc-17", "doc-4", "doc-5", "doc-6"]
+    columns = {"text": list("abcd"), "l1": ["x", "y"] * 2, "__index_level_0__": ids}
+    pyarrow.parquet.write_table(pyarrow.table(columns), tmp_path / "t.parquet")
+    assert [row["__index_level_0__"] for row in read_rows(tmp_path / "t.parquet")] == ids
+    assert load_data(tmp_path / "t.parquet").source["columns"]["labels"] == ["l1"]
 
 
 def test_parquet_keeps_types_over_batches(tmp_path):

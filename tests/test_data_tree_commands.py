@@ -105,3 +105,11 @@ def test_columns_say_how_texts_are_read(tmp_path):
 
     with pytest.raises(OptionError, match="--label-columns: say how texts are read"):
         collect_model(None, tmp_path, limit=0, columns={"label_columns": ("a",)})
+
+
+def test_line_ends_of_an_old_mac_are_explained(tmp_path):
+    (tmp_path / "mac.csv").write_text("text,l1\ra,b\r", newline="")
+    for command, target in (("visualize", "x.html"), ("embed", "x.safetensors")):
+        done = run(command, tmp_path / "mac.csv", "-o", tmp_path / target)
+        assert done.exit_code == 1
+        assert "mac.csv, line 1: a bare carriage return" in done.output

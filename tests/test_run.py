@@ -1,10 +1,12 @@
 """A run from options to a finished folder: its files, its figures, adapters, two processes."""
 
+import importlib
 import json
 import os
 import shutil
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -30,6 +32,8 @@ from hyperlm.run import train
 from hyperlm.runfolder import read_record
 
 pytest_plugins = ["run_fixtures"]
+
+run_module = importlib.import_module("hyperlm.run")
 
 
 # -- what a run leaves ---------------------------------------------------------------------
@@ -213,3 +217,19 @@ def test_two_processes_make_one_run(run_settings: dict[str, Any], tmp_path: Path
     assert {path.name for path in (tmp_path / "run").iterdir()} == FILES
     # 128 texts, 2 processes, 16 texts each: 4 steps, where one process takes 8.
     assert max(line["step"] for line in log(tmp_path / "run")) == 4
+
+
+def test_the_time_of_a_run_is_that_of_its_start_too(
+    run_options: TrainingOptions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build = run_module.build_model
+
+    def slow(*given: Any, **named: Any) -> Any:
+        time.sleep(1.5)
+        return build(*given, **named)
+
+    monkeypatch.setattr(run_module, "build_model", slow)
+    begun = time.monotonic()
+    train(replace(run_options, epochs=1), tmp_path / "run", progress=False)
+    seconds = read_record(tmp_path / "run")["seconds"]
+    assert 1.5 <= seconds <= time.monotonic() - begun + 0.1

@@ -1,5 +1,6 @@
 """Folders that are taken, runs that replace others, disks that are full."""
 
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -9,11 +10,12 @@ import pytest
 from run_records import Killed, assert_same_weights
 from safetensors import SafetensorError
 
+from hyperlm.checkpoints import discard_torn, last_checkpoint
 from hyperlm.errors import HyperlmError, ModelError, OutputError
 from hyperlm.lm import HierarchicalLM
 from hyperlm.options import TrainingOptions
 from hyperlm.run import train
-from hyperlm.runfolder import RunFolder, read_record
+from hyperlm.runfolder import RunFolder, filling, read_record
 
 pytest_plugins = ["run_fixtures"]
 
@@ -238,3 +240,30 @@ def test_a_copied_folder_takes_nothing_of_the_first_with_it(tmp_path: Path) -> N
     other.claim(record("other"), overwrite=True)
     other.release()
     assert read_record(aside)["who"] == "finished"
+
+
+def test_what_a_dead_process_of_the_same_number_left_is_in_nobodys_way(tmp_path: Path) -> None:
+    """As in a container that was killed and started again."""
+    (tmp_path / f".partial-{os.getpid()}").mkdir()
+    (tmp_path / f".partial-{os.getpid()}" / "half").touch()
+    for text in ("first", "second"):
+        with filling(tmp_path) as temporary:
+            (temporary / "file").write_text(text)
+            (temporary / "templates").mkdir()  # as tokenizers with several chat templates write
+            (temporary / "templates" / text).touch()
+        assert (tmp_path / "file").read_text() == text
+        assert [path.name for path in (tmp_path / "templates").iterdir()] == [text]
+        assert (tmp_path / "templates").stat().st_mode & 0o500 == 0o500
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "templates"]
+
+
+def test_copies_of_checkpoints_are_nobodys_business(tmp_path: Path) -> None:
+    for name in ("checkpoint-10", "checkpoint-10.bak", "checkpoint-10 copy", "checkpoint-9"):
+        (tmp_path / "checkpoints" / name).mkdir(parents=True)
+        (tmp_path / "checkpoints" / name / "trainer_state.json").write_text('{"epoch": 1}')
+    (tmp_path / "checkpoints" / "checkpoint-11.bak").mkdir()
+    last = last_checkpoint(tmp_path)
+    assert last is not None
+    assert last.name == "checkpoint-10"
+    discard_torn(tmp_path)
+    assert (tmp_path / "checkpoints" / "checkpoint-11.bak").exists()

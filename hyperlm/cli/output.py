@@ -1,6 +1,7 @@
 """What the command prints: tables for people, one JSON document for programs."""
 
 import json
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,8 +13,13 @@ __all__ = ["pairs", "results_table", "show_json"]
 
 
 def show_json(document: Any) -> None:
-    """One JSON document on standard output."""
-    typer.echo(json.dumps(document, indent=2, ensure_ascii=False))
+    """One JSON document on standard output, in ASCII where that cannot say all of it."""
+    text = json.dumps(document, indent=2, ensure_ascii=False)
+    try:
+        text.encode(sys.stdout.encoding or "utf-8")
+    except UnicodeEncodeError:  # a pipe on Windows, or of the locale C
+        text = json.dumps(document, indent=2)
+    typer.echo(text)
 
 
 def results_table(metrics: dict[str, Any], console: Console) -> None:

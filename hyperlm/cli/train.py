@@ -303,7 +303,8 @@ def train(
         raise typer.BadParameter("--overwrite and --resume exclude each other.")
     given = _given(ctx)
     options = TrainingOptions(**given)
-    folder = output or default_output(options)
+    # Shells leave a ~ behind = alone; what is printed and read later needs the real place.
+    folder = (output or default_output(options)).expanduser()
     stored = _stored(folder) if resume else None
     if stored is not None:
         options = replace(stored, **given)

@@ -105,7 +105,12 @@ def choose_columns(
     if reply_column is not None and reply_column == text:
         raise OptionError(f"--reply-column {text}: this column holds the texts. Name another.")
     if label_columns is None:
-        labels = [name for name in names if name not in (text, reply_column)]
+        # An index that pandas has written (of ids, without a name) is a column and no level.
+        labels = [
+            name
+            for name in names
+            if name not in (text, reply_column) and not name.startswith("__index_level_")
+        ]
         if typed:
             labels = [name for name in labels if name in ("label", "labels")][:1] or labels
         if "" in labels:

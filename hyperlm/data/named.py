@@ -214,18 +214,36 @@ def _hub_tables(name: str) -> dict[str, Table]:
 
 @dataclass(frozen=True)
 class _HubRows:
-    """Rows of a ``datasets`` split; class numbers become class names."""
+    """Rows of a ``datasets`` split; class numbers, alone or in lists, become class names."""
 
     split: Any
 
     def __iter__(self) -> Iterator[tuple[int, Row]]:
         names = {
-            column: feature.names
+            column: known
             for column, feature in self.split.features.items()
-            if hasattr(feature, "names")
+            if (known := _class_names(feature)) is not None
         }
         for number, row in enumerate(self.split, 1):
             for column, known in names.items():
-                if row[column] is not None:
-                    row[column] = known[row[column]] if row[column] >= 0 else None
+                row[column] = _in_names(row[column], known)
             yield number, dict(row)
+
+
+def _class_names(feature: Any) -> list[str] | None:
+    """Names of a class feature, or of one inside a list; None of other features."""
+    while not hasattr(feature, "names"):
+        if isinstance(feature, list) and len(feature) == 1:  # as older versions write lists
+            feature = feature[0]
+        elif hasattr(feature, "feature"):
+            feature = feature.feature
+        else:
+            return None
+    return list(feature.names)
+
+
+def _in_names(value: Any, known: Sequence[str]) -> Any:
+    if value is None or isinstance(value, int):
+        return known[value] if value is not None and value >= 0 else None
+    named = (_in_names(one, known) for one in value)
+    return [name for name in named if name is not None]

@@ -38,7 +38,7 @@ __all__ = [
 Row = dict[str, Any]
 FORMATS = (".csv", ".tsv", ".jsonl", ".parquet")
 _PARQUET_BATCH = 1024
-_PANDAS_INDEX = re.compile(r"__index_level_\d+__")  # numbers of rows, which pandas keeps
+_PANDAS_INDEX = re.compile(r"__index_level_\d+__")  # an index without a name, as pandas keeps it
 _EXCEL = re.compile(r'"?sep=[,;]"?\s*', re.IGNORECASE)
 _HEADER_LINES = 100
 # The csv module stops at 131,072 characters, which one long document exceeds. The limit is a C
@@ -167,7 +167,10 @@ def header_of(path: str | Path) -> list[str]:
     with opened(path, gzipped) as stream:
         above = _header(decoded_lines(path, stream))
     rows = csv.reader(above, delimiter="\t" if suffix == ".tsv" else _separator(above))
-    return next((row for row in rows if any(row)), [])
+    try:
+        return next((row for row in rows if any(row)), [])
+    except csv.Error as error:
+        raise DataError(_csv_trouble(path, 1, rows.line_num, error)) from error
 
 
 def _header(lines: Iterator[str]) -> list[str]:
@@ -334,7 +337,14 @@ def _parquet_rows(path: Path, gzipped: bool) -> Iterator[tuple[int, Row]]:
         stream.seek(0)
         try:
             table = pyarrow.parquet.ParquetFile(stream)
-            columns = [n for n in table.schema_arrow.names if not _PANDAS_INDEX.fullmatch(n)]
+            # Numbers of rows say nothing; names of them are somebody's ids.
+            columns = [
+                field.name
+                for field in table.schema_arrow
+                if not (
+                    _PANDAS_INDEX.fullmatch(field.name) and pyarrow.types.is_integer(field.type)
+                )
+            ]
             _refuse_duplicates(path, columns)
             for batch in table.iter_batches(_PARQUET_BATCH, columns=columns):
                 values = [_as_python(column) for column in batch.columns]

@@ -208,7 +208,14 @@ def _write_parquet(target: BinaryIO, rows: _Counted) -> None:
         fields = [f.with_type(text) if f.type == pyarrow.null() else f for f in schemas.pop()]
         schema = pyarrow.schema(fields)
         waiting.seek(0)
-        with pyarrow.parquet.ParquetWriter(target, schema) as writer:
+        try:
+            writer = pyarrow.parquet.ParquetWriter(target, schema)
+        except pyarrow.ArrowNotImplementedError as error:  # maps that are empty in every row
+            raise OutputError(
+                f"{rows.path}: a column is of a type that parquet has not ({error}). Write .jsonl "
+                "instead."
+            ) from error
+        with writer:
             for _ in range(-(-rows.number // _BATCH)):
                 table = pyarrow.ipc.open_stream(waiting).read_all()
                 if table.schema != schema:

@@ -8,7 +8,6 @@ and cut off before the next line is appended. Anything else that cannot be read 
 equal runs made for the same purpose the first counts.
 """
 
-import fcntl
 import json
 import lzma
 import os
@@ -16,6 +15,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
 
 from hyperlm.errors import DataError, OutputError
 from hyperlm.experiments.settings import HeadRun
@@ -134,7 +138,7 @@ class ResultsFile:
         text = "".join(_line(record.to_json()) + "\n" for record in records)
         try:
             with self.path.open("a+b") as file:
-                fcntl.flock(file, fcntl.LOCK_EX)  # two commands may share a file
+                _lock(file, alone=True)  # two commands may share a file
                 _cut_torn(file)
                 file.write(text.encode())
                 file.flush()
@@ -194,7 +198,7 @@ def _records(path: Path) -> Iterator[Record]:
 def _bytes(path: Path) -> bytes:
     try:
         with path.open("rb") as file:
-            fcntl.flock(file, fcntl.LOCK_SH)  # a torn end may just be cut off by who appends
+            _lock(file, alone=False)  # a torn end may just be cut off by who appends
             raw = file.read()
         return lzma.decompress(raw) if path.suffix == PACKED else raw
     except FileNotFoundError:
@@ -203,6 +207,15 @@ def _bytes(path: Path) -> bytes:
         raise DataError(f"{path}: cannot be unpacked ({error}). Fetch or pack it again.") from error
     except OSError as error:
         raise OutputError(f"{path}: cannot be read ({error.strerror or error}).") from error
+
+
+def _lock(file: Any, *, alone: bool) -> None:
+    """Until the file is closed. Without such locks (Windows), give each command a file of its own.
+
+    On the file itself, which no other file has to lie beside.
+    """
+    if fcntl is not None:
+        fcntl.flock(file, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
 
 
 def _cut_torn(file: Any) -> None:

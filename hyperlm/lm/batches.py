@@ -7,7 +7,7 @@ Leaves dictionaries of ``input_ids (B, T)``, ``attention_mask (B, T)`` (or ``fea
 import hashlib
 import itertools
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -209,6 +209,23 @@ class LengthGroupedSampler(Sampler[int]):
         yield from (int(i) for batch in picked for i in batch)
 
 
+def by_batches(rows: Sequence[int], size: int, work: Callable[[Sequence[int]], None]) -> None:
+    """``work`` on ``size`` rows at a time; on half as many from where a GPU's memory ends.
+
+    Nothing depends on the size but time: what was computed of a batch is written over.
+    """
+    start = 0
+    while start < len(rows):
+        try:
+            work(rows[start : start + size])
+        except torch.OutOfMemoryError:
+            if size == 1:
+                raise
+            size //= 2
+        else:
+            start += size
+
+
 @torch.no_grad()  # not inference mode, whose tensors a head could not be trained on
 def pooled_features(
     model: HierarchicalLM,
@@ -230,15 +247,18 @@ def pooled_features(
         order = sorted(range(len(ids)), key=lambda i: len(ids[i]))
         width = model.config.backbone_config.get_text_config().hidden_size
         out = torch.empty(len(ids), len(model.taps), width)
-        starts = range(0, len(order), batch_size)
-        for start in tqdm(starts, desc="features", disable=not progress, leave=False):
-            rows = order[start : start + batch_size]
+
+        def pooled(rows: Sequence[int]) -> None:
             batch = collate([{"input_ids": ids[row]} for row in rows])
             batch = {name: value.to(model.device) for name, value in batch.items()}
             with torch.autocast(
                 model.device.type, dtype=precision, enabled=precision != torch.float32
             ):
                 out[rows] = model.pooled_states(**batch).float().cpu()
+            bar.update(len(rows))
+
+        with tqdm(total=len(ids), desc="features", disable=not progress, leave=False) as bar:
+            by_batches(order, batch_size, pooled)
         model.train(was_training)
         return {"features": out}
 
