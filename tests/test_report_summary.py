@@ -140,8 +140,8 @@ def test_calibration_stands_as_trained_and_fitted(tmp_path):
     records += [sure("poincare", 4, 0.2 + seed / 50, 0.05, seed) for seed in range(2)]
     # What exact probabilities of .3 and .9 would show on 50 and 150 texts.
     counts = np.random.default_rng(0).binomial([50, 150], [0.3, 0.9], (100_000, 2))
-    chance = 100 * np.abs(counts - [15, 135]).sum(1).mean() / 200
-    shown = f"({chance:.1f})"
+    drawn = 100 * np.abs(counts - [15, 135]).sum(1) / 200
+    shown = f"({drawn.mean():.1f}, up to {np.quantile(drawn, 0.95):.1f})"
     one = told(records, tmp_path)
     assert row(one, "made up, 2 seeds") == ["made up, 2 seeds", f"21.0 to 5.0 {shown}"]
     # Two dimensions are two arms; with paths of several depths no level is that of the paths.

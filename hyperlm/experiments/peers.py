@@ -61,7 +61,7 @@ def _hiclass(per: str, strengths: Sequence[float]) -> Peer:
     )
 
 
-_STRENGTHS = (0.01, 0.1, 1.0, 10.0)
+_STRENGTHS = (0.001, 0.003, 0.01, 0.1, 1.0, 10.0)
 _TUNE_SEEDS = 100, 101  # measured ones begin at 0
 SYSTEMS: Mapping[str, Peer] = {
     "tfidf": Peer(
@@ -71,7 +71,7 @@ SYSTEMS: Mapping[str, Peer] = {
             # As the library has it, then what is known to help with pairs of words.
             {"sublinear": False, "min_texts": 1, "C": 1.0},
             {"sublinear": True, "min_texts": 1, "C": 1.0},
-            *({"sublinear": True, "min_texts": 2, "C": c} for c in (1.0, 3.0, 10.0, 30.0)),
+            *({"sublinear": True, "min_texts": 2, "C": c} for c in (1.0, 3.0, 10.0, 30.0, 100.0)),
         ),
     ),
     "hiclass-parent": _hiclass("parent", _STRENGTHS),
@@ -88,7 +88,10 @@ SYSTEMS: Mapping[str, Peer] = {
         "geoopt prototypes",
         tuple(
             {"dim": 64, "epochs": 20, "batch": 128, "rate": rate, "scale": scale}
-            for rate, scale in ((1e-2, 1.0), (3e-3, 5.0), (1e-2, 5.0), (3e-2, 5.0), (1e-1, 5.0))
+            for rate, scale in (
+                (1e-2, 1.0),
+                *((rate, 5.0) for rate in (3e-3, 1e-2, 3e-2, 1e-1, 3e-1)),
+            )
         ),
         frozen=True,
         drawn=True,

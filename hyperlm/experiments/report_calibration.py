@@ -15,8 +15,9 @@ from hyperlm.experiments.results import Record, ResultsFile
 from hyperlm.experiments.statistics import mean_interval
 from hyperlm.viz.curves import Panel, curves_figure
 
-__all__ = ["by_chance_of_paths", "section"]
+__all__ = ["by_chance", "by_chance_of_paths", "section"]
 
+_DRAWS = 10_000
 _LEAST = 8  # answers of a run, on average, in a bin that is drawn
 
 
@@ -38,7 +39,8 @@ def section(results: ResultsFile, images: Path) -> list[str]:
         "paths, fitted to val as `hyperlm train` does; no answer changes. ECE: mean gap between "
         f"the probability of an answer and how often it holds, {BINS} bins, of whole paths and per "
         "level; *by chance* is what it would be on as many texts if the fitted probabilities were "
-        "exact, and less cannot be told from none; the figure has the bins of "
+        "exact, on average and at most in 95 of 100 cases: what is not above the latter cannot be "
+        "told from none; the figure has the bins of "
         f"{_LEAST} answers or more a run. The likelihood is that "
         "of the right paths, in nats a text, less is better. "
         "Stopping: the answer ends at the deepest node whose probability is at least the "
@@ -64,29 +66,35 @@ def _errors(arms: dict[str, list[Record]]) -> str:
                 *(Quantity("ECE", "", (state, "levels", n, "ece"), False) for n in range(levels)),
             ]
             rows.append([shown, *(spread(interval(records, kind, TRUST), kind) for kind in kinds)])
-        chance = [_by_chance(records, level) for level in range(levels)]
-        errors = [_percent(one) for one in (by_chance_of_paths(records), *chance)]
+        chance = [by_chance(records, level) for level in range(levels)]
+        errors = [
+            _percent(mean) + (f", up to {_percent(most)}" if mean == mean else "")
+            for mean, most in (by_chance_of_paths(records), *chance)
+        ]
         rows.append([f"{arm}, by chance", "-", *errors])
     header = ["arm", "-log likelihood", "ECE, paths", *(f"level {n + 1}" for n in range(levels))]
     return table(header, rows)
 
 
-def by_chance_of_paths(records: Sequence[Record]) -> float:
-    """:func:`_by_chance` of whole paths; NaN where they end on several levels, or for no records.
+def by_chance_of_paths(records: Sequence[Record]) -> tuple[float, float]:
+    """:func:`by_chance` of whole paths; NaN where they end on several levels, or for no records.
 
     Where all end on the last level, that level is the path.
     """
     of = [record.figures[TRUST]["fitted"]["levels"] for record in records]
     counts = [[sum(n for n, *_ in level["reliability"]) for level in levels] for levels in of]
     if not counts or any(first != last for first, *_, last in counts):
-        return math.nan
-    return _by_chance(records, len(of[0]) - 1)
+        return math.nan, math.nan
+    return by_chance(records, len(of[0]) - 1)
 
 
-def _by_chance(records: Sequence[Record], level: int) -> float:
-    """Mean calibration error that exact probabilities would show, for want of more texts.
+def by_chance(records: Sequence[Record], level: int) -> tuple[float, float]:
+    """Calibration errors that exact probabilities would show, for want of more texts.
 
-    Of a bin with n answers of probability p, the mean absolute deviation of a binomial (de Moivre).
+    Returns:
+        The mean (of a bin with n answers of probability p the mean absolute deviation of a
+        binomial: de Moivre), and what 95 of 100 draws of as many answers do not exceed; each a
+        mean over the records.
     """
     found = []
     for record in records:
@@ -96,8 +104,13 @@ def _by_chance(records: Sequence[Record], level: int) -> float:
             p = p.clip(0, 1)
             above = np.floor(n * p) + 1  # the first count over the mean
             gaps = 2 * above * (1 - p) * stats.binom.pmf(above, n, p)
-            found.append(gaps.sum() / n.sum())
-    return float(np.mean(found)) if found else math.nan
+            right = np.random.default_rng(0).binomial(n.astype(int), p, (_DRAWS, len(n)))
+            drawn = np.abs(right - n * p).sum(1) / n.sum()
+            found.append((gaps.sum() / n.sum(), np.quantile(drawn, 0.95)))
+    if not found:
+        return math.nan, math.nan
+    mean, most = np.mean(found, axis=0)
+    return float(mean), float(most)
 
 
 def _percent(share: float) -> str:

@@ -76,7 +76,8 @@ def section(results: ResultsFile, images: Path) -> list[str]:
         parts += [
             "Calibration error of whole paths (ECE), as training leaves the heads and with one "
             "temperature fitted to val, as `hyperlm train` does; by chance: of exact probabilities "
-            "on as many texts. Everywhere else in this report ECE is as training leaves it.",
+            "on as many texts, on average and at most in 95 of 100 cases. Everywhere else in this "
+            "report ECE is as training leaves it.",
             _probabilities({name: arms for name, arms in sure.items() if arms}),
         ]
     if held := _trees(results):
@@ -113,10 +114,10 @@ def _probabilities(sets: dict[str, dict[str, list[Record]]]) -> str:
                 if arm in arms
                 else []
             )
-            chance = report_calibration.by_chance_of_paths(arms.get(arm, []))
+            chance, most = report_calibration.by_chance_of_paths(arms.get(arm, []))
             cells.append(
                 (" to ".join(f"{mean:.1f}" for mean in means) or "-")
-                + ("" if math.isnan(chance) else f" ({100 * chance:.1f})")
+                + ("" if math.isnan(chance) else f" ({100 * chance:.1f}, up to {100 * most:.1f})")
             )
         rows.append([f"{name}, {seeds_of(arms.values())}", *cells])
     return table(["ECE, as trained to fitted (by chance)", *names], rows)
