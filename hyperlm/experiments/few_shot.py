@@ -82,7 +82,10 @@ ARMS: Mapping[str, Arm] = {
         tuple(
             _LINEAR | {"head_lr": head, "node_lr": node, "loss": loss, "decoding": loss}
             for loss in ("level", "leaf")
-            for head, node in ((1e-3, 3e-3), (1e-3, 1e-2), (3e-3, 1e-2), (1e-2, 3e-2))
+            for head, node in (
+                *((3e-4, 1e-3), (3e-4, 3e-3), (1e-3, 1e-3)),
+                *((1e-3, 3e-3), (1e-3, 1e-2), (3e-3, 1e-2), (1e-2, 3e-2)),
+            )
         ),
     ),
     "linear, names": Arm("head", _LINEAR_NAMES),
