@@ -276,3 +276,15 @@ def test_what_needs_all_cores_says_so(words, tmp_path):
     assert done.exit_code == 1
     assert "--jobs" in done.stderr
     assert not list(itertools.chain(tmp_path.iterdir()))
+
+
+@pytest.mark.parametrize(
+    ("told", "at_most"), [("max 100000\n", 8), ("150000 100000\n", 1), ("300000 100000\n", 3),
+                         ("50000 100000\n", 1), ("900000 100000\n", 8), (None, 8), ("odd", 8)],
+)  # fmt: skip
+def test_a_container_has_the_cores_whose_time_it_is_given(told, at_most, tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
+    monkeypatch.setattr(workers, "_CPU_MAX", tmp_path / "cpu.max")
+    if told is not None:
+        (tmp_path / "cpu.max").write_text(told)
+    assert cores() == at_most

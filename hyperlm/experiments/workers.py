@@ -40,6 +40,7 @@ _KEEP_MEMORY = {
 }
 
 _TICK = 5.0  # seconds
+_CPU_MAX = Path("/sys/fs/cgroup/cpu.max")
 _MOST_JOBS = 8  # each holds the backbone, features and heads: half a gigabyte or more
 
 
@@ -63,8 +64,19 @@ class Part:
 
 
 def cores() -> int:
-    """Processor cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Processor cores that this process may use, at least one.
+
+    A container may be given all cores of a machine and the time of a few.
+    """
+    there = (
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    )
+    try:
+        quota, period = _CPU_MAX.read_text(encoding="ascii").split()
+        share = int(quota) // int(period)
+    except (OSError, ValueError):  # no such file, or max for no limit
+        return there
+    return max(1, min(there, share))
 
 
 def usual_jobs() -> int:
