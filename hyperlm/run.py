@@ -12,6 +12,7 @@ import time
 import warnings
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -162,7 +163,7 @@ def _train(
         else:
             fit(model, bundle, options, folder.path, resume=resume_from, progress=progress)
         # Every process has read the best checkpoint before the first one deletes them.
-        _wait()
+        meeting = _meeting()
         if chief and record is not None:
             _finish(folder, model, bundle, options, record, merge=merge, output=output)
     except BaseException as error:
@@ -174,14 +175,21 @@ def _train(
         if explained is not None:
             raise explained from error
         raise
-    _wait()
+    if meeting is not None:
+        torch.distributed.barrier(group=meeting)
     return read_metrics(folder.path)
 
 
-def _wait() -> None:
-    """Until all processes of a distributed run are here."""
-    if torch.distributed.is_initialized():
-        torch.distributed.barrier()
+def _meeting() -> Any:
+    """Wait for all processes of a distributed run; a group in which to wait longer, later.
+
+    The first one evaluates alone, which may take longer than the half hour in which a collective
+    of training has to be done. None where there is one process.
+    """
+    if not torch.distributed.is_initialized():
+        return None
+    torch.distributed.barrier()
+    return torch.distributed.new_group(backend="gloo", timeout=timedelta(days=7))
 
 
 def draw_labels(what: HierarchicalLM | Taxonomy, path: Path, *, title: str | None = None) -> None:

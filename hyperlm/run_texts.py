@@ -17,7 +17,7 @@ from hyperlm.options import TrainingOptions
 from hyperlm.runfolder import RECORD, read_record
 from hyperlm.taxonomy import Taxonomy
 
-__all__ = ["is_data_of", "is_file_of", "own_columns", "texts_of_run", "trained_on"]
+__all__ = ["is_cut_from", "is_file_of", "own_columns", "texts_of_run", "trained_on"]
 
 
 def texts_of_run(
@@ -46,7 +46,8 @@ def texts_of_run(
     columns = dict(columns or {})
     options, source = trained_on(run)
     # Options that say what the run knows change nothing: its table is still cut as it was.
-    if data is not None and (own_columns(columns, options, source) or not is_data_of(data, source)):
+    own = own_columns(columns, options, source)
+    if data is not None and (own or not is_cut_from(data, source, split)):
         usual = source.get("columns")
         texts = read_labelled(
             data,
@@ -100,6 +101,8 @@ def texts_of_run(
             f"the data the run was trained on, {name!r}, cannot be read here: {error} Or name "
             "labelled texts with --data."
         ) from error
+    if data is not None and split == "train":
+        note(f"the run has learnt from these {len(texts):,} texts.")
     changed, cut = [], split in bundle.source.get("cuts", {})
     digests = [s.get("cuts", {}).get(split, {}).get("rows_sha256") for s in (source, bundle.source)]
     for part in ("all", split, *(["train"] if cut else [])):
@@ -179,18 +182,25 @@ def trained_on(run: str | Path) -> tuple[TrainingOptions | None, dict[str, Any]]
     return options, record["data"]
 
 
-def is_data_of(data: str | Path, source: dict[str, Any]) -> bool:
-    """Whether ``data`` names the data set of a run, by the files behind it, or by its hub id.
+def is_cut_from(data: str | Path, source: dict[str, Any], split: str) -> bool:
+    """Whether ``data`` names what a run has cut its texts of a split from.
 
-    A single file is one where the run's splits were cut from it; its file of one split is not.
+    By the file behind it, or by its hub id: the table that all splits were cut from, or the train
+    file of a folder for its val texts and for those of train that are left. A split with a file of
+    its own is read as it stands.
     """
+    cuts, files = source.get("cuts", {}), source.get("files", {})
+    if not ("all" in files or split in cuts or (split == "train" and "val" in cuts)):
+        return False
     if source.get("kind") == "hub" and source.get("name") == str(data):
         return True
     try:
-        files = locate(data).files
+        there = locate(data).files
     except DataError:  # whoever reads it says what is wrong with it
         return False
-    return any(is_file_of(files[part], source, part) for part in ("all", "train") if part in files)
+    part = "all" if "all" in files else "train"
+    # A run's file of one split is named as a table of its own.
+    return part in there and is_file_of(there[part], source, part)
 
 
 def is_file_of(data: str | Path, source: dict[str, Any], split: str) -> bool:

@@ -49,6 +49,7 @@ class RunFolder:
         self.shown = Path(path)
         self._claim: str | None = None
         self._lock: FileLock | None = None
+        self._lock_file: tuple[int, int] | None = None
 
     def check_free(self, *, overwrite: bool, inputs: Iterable[str | Path | None]) -> None:
         """Refuse a folder that holds something, unless it is a run that may be replaced.
@@ -150,15 +151,25 @@ class RunFolder:
                 "it has finished, or stop it first."
             ) from None
         except (NotImplementedError, OSError):
-            return  # a file system without locks: as before there were any, see check_ours()
-        self._lock = lock
+            # A file system without locks: what is left is check_ours().
+            with contextlib.suppress(OSError):
+                (self.path / _LOCK).unlink(missing_ok=True)
+            return
+        self._lock, self._lock_file = lock, _identity(self.path / _LOCK)
 
     def let_go(self) -> None:
-        """Undo :meth:`hold`."""
-        if self._lock is not None:
-            (self.path / _LOCK).unlink(missing_ok=True)
-            self._lock.release()
-            self._lock = None
+        """Undo :meth:`hold`; the lock of a run that has taken the folder since stays."""
+        if self._lock is None:
+            return
+        path = self.path / _LOCK
+        if ours := self._lock_file == _identity(path):
+            with contextlib.suppress(OSError):  # Windows lets nobody delete an open file
+                path.unlink()
+        self._lock.release()
+        self._lock = None
+        if ours and self._lock_file == _identity(path):
+            with contextlib.suppress(OSError):
+                path.unlink()
 
     def check_idle(self) -> None:
         """Refuse a folder in which a run is being trained: an OutputError, as of :meth:`hold`."""
@@ -170,6 +181,7 @@ class RunFolder:
         """Leave things as they were before :meth:`claim`; a folder that was lost stays."""
         if not self._is_ours():
             return
+        self.let_go()  # folders with open files cannot be deleted everywhere
         shutil.rmtree(self.path, ignore_errors=True)
         if replaces is not None and not self.path.exists():
             self.path.with_name(replaces).rename(self.path)
@@ -225,11 +237,22 @@ class RunFolder:
                 path.unlink(missing_ok=True)
         discard_torn(self.path)
         if read_record(self.path).get("status") == "finished":
+            if self._lock is None:  # of a process that was killed at its very end
+                (self.path / _LOCK).unlink(missing_ok=True)
             shutil.rmtree(self.path / "checkpoints", ignore_errors=True)
 
     @property
     def has_checkpoint(self) -> bool:
         return last_checkpoint(self.path) is not None
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Device and number of a file, None where there is none."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def read_metrics(folder: Path) -> dict[str, Any]:

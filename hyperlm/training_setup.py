@@ -99,8 +99,6 @@ def training_arguments(
         bf16=precision == torch.bfloat16 and not options.freeze,
         fp16=precision == torch.float16 and not options.freeze,
         use_cpu=probe.type == "cpu",
-        # The first process evaluates alone at the end, however long that takes.
-        ddp_timeout=7 * 86_400,
         ddp_backend="gloo" if probe.type == "cpu" and launched else None,
         # Poolers and the layers above the last tap have no gradient; a head uses all it has.
         ddp_find_unused_parameters=not options.freeze,

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from hyperlm.cli import app
 from hyperlm.errors import OptionError
 from hyperlm.experiments import compare_geometries, compare_tuned, report
-from hyperlm.experiments.compare_tuned import arms_of, train_and_score, tries_of, untried
+from hyperlm.experiments.compare_tuned import arms_of, pace_of, train_and_score, tries_of, untried
 from hyperlm.experiments.features import FrozenData
 from hyperlm.experiments.measure import unbits
 from hyperlm.experiments.results import ResultsFile
@@ -102,7 +102,7 @@ def test_each_arm_takes_its_own_rate_by_val(data, tmp_path, monkeypatch):
     assert len(made) == 20
     # A rate that fewer seeds were trained at is listed, and not chosen.
     compare_tuned.run(data, results, seeds=1, dims=(4,), rates="3e-4", paces="fast")
-    assert len(tries_of(results, data.name)["poincare", 4, 3e-4, 3e-3, 3e-2]) == 1
+    assert len(tries_of(results, data.name)["poincare", 4, 3e-4, 3e-3, 3e-2, 10.0]) == 1
     assert {
         r.run.settings["options"]["learning_rate"]
         for r in arms_of(results, data.name)["poincare", 4]
@@ -156,7 +156,7 @@ def test_a_pace_is_tried_and_chosen_as_a_rate_is(data, tmp_path, monkeypatch):
         TrainingOptions(**options[0])
     # A start from names is tried at low rates as well, one from nothing at high ones.
     tried: dict[str, set[float]] = {}
-    for arm, _, _, head, _ in tries_of(results, data.name):
+    for arm, _, _, head, *_ in tries_of(results, data.name):
         tried.setdefault(arm, set()).add(head)
     assert tried == {arm: {1e-4, 3e-4} for arm in ("poincare", "lorentz", "euclidean")} | {
         "linear": {1e-3, 3e-3},
@@ -181,14 +181,36 @@ def test_nodes_have_rates_of_their_own(data, tmp_path, monkeypatch):
         TrainingOptions(**options)
     found = {(arm, *rates) for arm, _, _, *rates in tries_of(results, data.name)}
     assert found == {
-        ("linear, names", 3e-4, 0.0), ("linear, names", 3e-4, 3e-2),
-        ("poincare", 1e-4, 3e-3), ("poincare", 3e-4, 3e-2),
+        ("linear, names", 3e-4, 0.0, 20.0), ("linear, names", 3e-4, 3e-2, 20.0),
+        ("poincare", 1e-4, 3e-3, 20.0), ("poincare", 3e-4, 3e-2, 20.0),
     }  # fmt: skip
     report.write_report(results, tmp_path / "results.md")
     text = (tmp_path / "results.md").read_text(encoding="utf-8")
     assert "--set paces=slow,0.0003/0.03 --arm" in text
     assert "| linear, names, d = 4, 0.0001, 0.0003 | 2 |" in text
     assert "| linear, names, d = 4, 0.0001, 0.0003 (0.03) | 2 |" in text
+
+
+def test_paces_in_numbers_are_told_apart_from_named_ones(data, tmp_path, monkeypatch):
+    """The fast pace has these rates and another temperature."""
+    monkeypatch.setattr(compare_tuned, "train_and_score", fake)
+    results = ResultsFile(tmp_path / "results.jsonl")
+    told = {"seeds": 3, "dims": (4,), "rates": "1e-4", "arms": ("poincare", "lorentz")}
+    compare_tuned.run(data, results, paces="gentle,fast", **told)
+    compare_tuned.run(data, results, paces="3e-3/3e-2", **told)
+    assert sorted(map(len, tries_of(results, data.name).values())) == [3] * 6
+    assert untried(results, data.name) == []
+    # What another arm of the same kind has chosen in numbers counts as well.
+    monkeypatch.setattr(compare_tuned, "train_and_score", lambda data, trial: fake(data, trial) | {
+        "val": fake(data, trial)["val"] | {"path_accuracy": 0.99}
+    })  # fmt: skip
+    told["arms"] = ("poincare", "linear, names")
+    compare_tuned.run(data, results, paces="3e-4/5e-2", **told)
+    assert pace_of("poincare", 3e-4, 5e-2, 20.0) == "0.0003/0.05"
+    assert untried(results, data.name) == ["lorentz", "linear, names"]  # it lacks the gentle pace
+    told["arms"] = ("lorentz", "linear, names")
+    compare_tuned.run(data, results, paces="gentle", **told)
+    assert untried(results, data.name) == ["lorentz"]
 
 
 def test_each_seed_chooses_for_itself_among_what_all_have_tried(data, tmp_path, monkeypatch):

@@ -407,3 +407,43 @@ def test_ball_points_never_round_to_the_boundary(dtype, c):
         on = torch.nn.functional.normalize(torch.randn(500, 3, dtype=dtype)) / c**0.5
         space.check_points(space.projx(on))
         assert space.dist0(space.projx(on)).isfinite().all()
+
+
+@each_hyperbolic
+def test_steps_of_nothing_and_transport_to_the_same_point_have_their_derivatives(space):
+    """Where directions are undefined: the derivatives are those of nearby steps and points."""
+    x = space.from_polar(tangents(space, torch.float64)[:-1])
+    u = space.proju(x, torch.randn(x.shape, dtype=x.dtype))
+    w = space.proju(x, torch.randn(x.shape, dtype=x.dtype))
+    small = torch.tensor(1e-6, dtype=x.dtype)
+
+    def along(move):
+        """Derivative at 0 by autograd, and the central difference beside it."""
+        t = torch.zeros((), dtype=x.dtype, requires_grad=True)
+        out = move(t)
+        exact = torch.stack([
+            torch.autograd.grad(part, t, retain_graph=True)[0] for part in out.reshape(-1)
+        ])  # fmt: skip
+        around = (move(small) - move(-small)).reshape(-1) / (2 * small)
+        return exact, around.detach()
+
+    if not isinstance(space, TangentBall):  # whose steps have none there
+        exact, around = along(lambda t: space.retr(x, t * u))
+        torch.testing.assert_close(exact, around, rtol=1e-4, atol=1e-6)
+        assert exact.abs().max() > 0.1
+    polar_x = space.to_polar(x)
+    aside = torch.randn(polar_x.shape, dtype=x.dtype)
+    exact, around = along(lambda t: space.transp(x, space.from_polar(polar_x + t * aside), w))
+    assert exact.abs().max() > 0.01
+    torch.testing.assert_close(exact, around, rtol=1e-4, atol=1e-5 * float(around.abs().max()))
+
+
+@each_space
+def test_points_and_vectors_broadcast(space):
+    x = space.from_polar(tangents(space, torch.float64))
+    u = space.proju(x[:1], torch.randn_like(x[:1]))
+    for call in (space.transp, space.logmap, space.geodesic, space.retr):
+        given = {space.transp: (x[:1], x, u), space.logmap: (x[:1], x),
+                 space.geodesic: (0.3, x[:1], x), space.retr: (x[:1], u)}[call]  # fmt: skip
+        full = [a if isinstance(a, float) else a.expand_as(x) for a in given]
+        torch.testing.assert_close(call(*given).expand_as(x), call(*full))

@@ -1,5 +1,6 @@
 """Riemannian Adam on the rows of a batch: equal to the dense optimiser where all rows are used."""
 
+import copy
 import io
 
 import pytest
@@ -169,4 +170,7 @@ def test_tables_in_half_precision_move_as_those_in_full(kind):
         points.grad = gradients(full, 1)[0].to(points.dtype)
         optimizer.step()
         assert optimizer.state[points]["exp_avg"].dtype == torch.float32
+        optimizer.load_state_dict(copy.deepcopy(optimizer.state_dict()))
+        points.grad = gradients(full, 1)[0].to(points.dtype)
+        optimizer.step()
     torch.testing.assert_close(half.detach().float(), full.detach(), rtol=2e-2, atol=2e-2)

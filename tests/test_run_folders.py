@@ -192,6 +192,44 @@ def test_a_folder_is_not_taken_from_a_run_that_trains_in_it(
     }
 
 
+def test_a_lock_is_let_go_by_whom_it_belongs_to(tmp_path: Path) -> None:
+    first, second, third = (RunFolder(tmp_path / "run") for _ in range(3))
+    first.claim(record("first"))
+    first.hold()
+    shutil.rmtree(tmp_path / "run")  # by hand, while it trains
+    second.claim(record("second"))
+    second.hold()
+    first.let_go()
+    with pytest.raises(OutputError, match="is being trained"):
+        third.check_free(overwrite=True, inputs=())
+    second.give_back(None)
+    assert not (tmp_path / "run").exists()
+    second.let_go()  # again
+
+
+def test_a_file_system_without_locks_is_done_without(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def acquire(self: Any, *_: Any, **__: Any) -> None:
+        Path(self.lock_file).touch()
+        raise NotImplementedError
+
+    monkeypatch.setattr("hyperlm.runfolder.FileLock.acquire", acquire)
+    folder = RunFolder(tmp_path / "run")
+    folder.claim(record("only"))
+    folder.hold()
+    assert [path.name for path in folder.path.iterdir()] == ["run.json"]
+    folder.release()
+    folder.let_go()
+
+
+def test_what_a_kill_at_the_very_end_left_is_swept(finished_run: Path, tmp_path: Path) -> None:
+    run = Path(shutil.copytree(finished_run, tmp_path / "run"))
+    (run / ".training.lock").touch()
+    train(None, run, resume=True, progress=False)
+    assert not (run / ".training.lock").exists()
+
+
 def test_the_lock_of_a_dead_process_holds_nobody_off(
     run_options: TrainingOptions, tmp_path: Path, kill_at: Callable[[int | None], None]
 ) -> None:

@@ -59,7 +59,7 @@ def calibrate(
     from hyperlm.cli.output import show_json
     from hyperlm.progress import quiet_libraries
     from hyperlm.run_texts import (
-        is_data_of,
+        is_cut_from,
         is_file_of,
         own_columns,
         texts_of_run,
@@ -82,7 +82,7 @@ def calibrate(
         return
     columns = column_arguments(text_column, label_columns, path_separator, label_separator)
     options, source = trained_on(run)
-    divided = "all" in source.get("files", {}) and is_data_of(data, source)
+    divided = "all" in source.get("files", {}) and is_cut_from(data, source, split)
     whole = divided and own_columns(columns, options, source)
     if split == "train" or whole or is_file_of(data, source, "train"):
         raise OptionError(

@@ -83,8 +83,8 @@ PACES: Mapping[str, Mapping[str, dict[str, float]]] = {
 USUAL: Mapping[str, tuple[str, ...]] = {"names": ("slow", "gentle"), "random": ("gentle", "fast")}
 FORMER = 3e-3  # the head's rate in results from before it was said
 ENOUGH = 3  # seeds whose mean on val may choose rates
-Try = tuple[str, int, float, float, float]
-"""Arm, dimension, learning rates of the backbone, the head and its nodes (0: that of the head)."""
+Try = tuple[str, int, float, float, float, float]
+"""Arm, dimension, rate of the backbone, and what :func:`rates_of` gives of the head."""
 
 
 def run(
@@ -137,12 +137,15 @@ def tries_of(results: ResultsFile, data: str) -> dict[Try, list[Record]]:
     return dict(sorted(found.items(), key=lambda item: (order.index(item[0][0]), *item[0][1:])))
 
 
-def rates_of(record: Record) -> tuple[float, float]:
-    """Of the head and of its nodes; 0 for linear nodes without a rate of their own."""
+def rates_of(record: Record) -> tuple[float, float, float]:
+    """Rates of the head and of its nodes, and the temperature at the start.
+
+    0 for linear nodes without a rate of their own, and where there is no temperature.
+    """
     assert isinstance(record.run, Trial)
     options = record.run.settings["options"]
     head = options.get("head_learning_rate", FORMER)
-    return head, options.get("point_learning_rate", 0.0)
+    return head, options.get("point_learning_rate", 0.0), options.get("temperature", 0.0)
 
 
 def arms_of(results: ResultsFile, data: str) -> dict[tuple[str, int], list[Record]]:
@@ -159,8 +162,8 @@ def arms_of(results: ResultsFile, data: str) -> dict[tuple[str, int], list[Recor
 
 def full(tries: Sequence[list[Record]]) -> list[list[Record]]:
     """Those of the tries that have as many seeds as any of them."""
-    most = max(map(len, tries))
-    return [records for records in tries if len(records) == most]
+    counts = [len({record.run.seed for record in records}) for records in tries]
+    return [records for records, count in zip(tries, counts, strict=True) if count == max(counts)]
 
 
 def _best(tries: Sequence[list[Record]]) -> list[Record]:
@@ -179,11 +182,14 @@ def untried(results: ResultsFile, data: str) -> list[str]:
     for (arm, _, _, *rates), records in tries_of(results, data).items():
         if len(records) >= ENOUGH:
             tried.setdefault(arm, set()).add(pace_of(arm, *rates))
-    chosen: dict[str, set[str]] = {}
+    chosen: dict[tuple[str, str], set[str]] = {}
     for (arm, _), records in arms_of(results, data).items():
         paces = {pace_of(arm, *rates_of(record)) for record in records}
-        chosen.setdefault(_start(arm), set()).update(paces & set(PACES))
-    return [arm for arm, paces in tried.items() if chosen.get(_start(arm), set()) - paces]
+        # Numbers mean something else to points and to weights; names are what fits either.
+        for kind in ("points", "linear"):
+            fit = paces if kind == _kind(arm) else paces & set(PACES)
+            chosen.setdefault((_start(arm), kind), set()).update(fit)
+    return [arm for arm, paces in tried.items() if chosen[_start(arm), _kind(arm)] - paces]
 
 
 def _start(arm: str) -> str:
@@ -191,15 +197,21 @@ def _start(arm: str) -> str:
     return start
 
 
-def pace_of(arm: str, head_rate: float, node_rate: float = 0.0) -> str:
+def _kind(arm: str) -> str:
+    kind: str = ARMS[arm].get("head", "points")
+    return kind
+
+
+def pace_of(arm: str, head_rate: float, node_rate: float, temperature: float) -> str:
     """The pace that rates of a head and its nodes stand for, as ``--set paces`` takes it.
 
     Empty for the rate of a head that is none of ``PACES`` and says nothing of its nodes.
     """
-    kind = ARMS[arm].get("head", "points")
-    for pace, values in PACES.items():
-        rates = values[kind]["head_learning_rate"], values[kind].get("point_learning_rate", 0.0)
-        if (head_rate, node_rate) == rates:
+    for pace, kinds in PACES.items():
+        values = kinds[_kind(arm)]
+        rates = values["head_learning_rate"], values.get("point_learning_rate", 0.0)
+        # Without one: from a random start, or from before it was kept with the rates.
+        if (head_rate, node_rate) == rates and temperature in (0.0, values["temperature"]):
             return pace
     return f"{head_rate:g}/{node_rate:g}" if node_rate else ""
 

@@ -6,6 +6,7 @@ layer. Per number of texts, each arm has the settings of its grid that are best 
 accuracy over two draws that are used for nothing else. Command: ``hyperlm experiment few-shot``.
 """
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -176,18 +177,42 @@ def _counts(shots: str) -> list[int]:
 
 
 def arms_of(results: ResultsFile, data: str) -> dict[tuple[str, int], list[Record]]:
-    """The measured runs of a data set by arm and texts of a class; names alone have 0."""
-    found: dict[tuple[str, int], list[Record]] = {}
-    for record in results.of(experiment=NAME, stage="measure"):
-        if record.data["name"] == data:
-            at = record.labels["arm"], record.labels["shots"]
-            found.setdefault(at, []).append(record)
-    # Of several files of descriptions, what was run last.
-    return {at: [r for r in rs if _told(r) == _told(rs[-1])] for at, rs in found.items()}
+    """The measured runs of a data set by arm and texts of a class; names alone have 0.
+
+    Where a grid was made wider, or descriptions were changed, there are runs of several settings:
+    those that are best on val of what was tried, of the descriptions that were read last.
+    """
+    found: dict[str, dict[tuple[str, int], list[Record]]] = {"tune": {}, "measure": {}}
+    for stage, records in found.items():
+        for record in results.of(experiment=NAME, stage=stage):
+            if record.data["name"] == data:
+                at = record.labels["arm"], record.labels["shots"]
+                records.setdefault(at, []).append(record)
+    return {
+        at: _preferred(records, found["tune"].get(at, ()))
+        for at, records in found["measure"].items()
+    }
 
 
-def _told(record: Record) -> Any:
-    return record.run.to_json()["settings"].get("descriptions")
+def _preferred(measured: Sequence[Record], tuned: Sequence[Record]) -> list[Record]:
+    """The runs of one setting."""
+    told = _settings(measured[-1]).get("descriptions")
+    by_settings: dict[str, list[Record]] = {}
+    for record in measured:
+        if _settings(record).get("descriptions") == told:
+            by_settings.setdefault(json.dumps(_settings(record), sort_keys=True), []).append(record)
+    worth: dict[str, list[float]] = {}
+    for record in tuned:
+        key = json.dumps(_settings(record), sort_keys=True)
+        worth.setdefault(key, []).append(record.figures["val"]["path_accuracy"])
+    means = {key: float(np.mean(worth.get(key, [0.0]))) for key in by_settings}
+    best = max(means.values())
+    return by_settings[[key for key in by_settings if means[key] == best][-1]]
+
+
+def _settings(record: Record) -> dict[str, Any]:
+    settings: dict[str, Any] = record.run.to_json()["settings"]
+    return settings
 
 
 def _arm(

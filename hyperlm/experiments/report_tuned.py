@@ -122,7 +122,7 @@ def _tries(results: ResultsFile, name: str) -> str:
             spread(interval(records, path, "test"), path),
             f"{sum(record.seconds for record in records) / len(records) / 60:.0f}",
         ]
-        for (arm, dim, rate, head, nodes), records in tries.items()
+        for (arm, dim, rate, head, nodes, _), records in tries.items()
     ]
     head = ["path accuracy by rates", "seeds", "chosen by", "val", "test", "minutes a run"]
     return table(head, rows)

@@ -19,7 +19,8 @@ from torch import Tensor
 from hyperlm.errors import OffManifoldError, OptionError
 from hyperlm.manifolds import polar
 from hyperlm.manifolds._functions import dot, exactly, norm, wide_dtype
-from hyperlm.manifolds._triangle import Step, arrow, radius_and_direction, root
+from hyperlm.manifolds._polar_ops import _Pairs
+from hyperlm.manifolds._triangle import Step, radius_and_direction, root
 from hyperlm.manifolds.mean import polar_mean
 from hyperlm.manifolds.sampling import volume_radii
 
@@ -34,9 +35,6 @@ with warnings.catch_warnings():
 
 # Everybody else takes geoopt's names from here, behind the filter.
 __all__ = ["Geometry", "Manifold", "ManifoldParameter", "RiemannianAdam", "pull_in"]
-
-
-_LONGEST = 200.0  # of a step that ends at the limit, times sqrt(c)
 
 
 class Geometry(Manifold):
@@ -141,21 +139,34 @@ class Geometry(Manifold):
         """Parallel transport of ``v`` from ``x`` to ``y`` along the geodesic.
 
         In the carried frames it is the rotation, in the plane of ``x`` and ``y``, by the area of
-        the triangle origin-x-y: the one that takes the geodesic's direction at ``x`` to that at
-        ``y``. Exact at any radius.
+        the triangle origin-x-y. Exact at any radius.
         """
         s = self._scale(x)
         x, y, v = torch.broadcast_tensors(x, y, v)
-        x, y = s * self.to_polar(x), s * self.to_polar(y)
-        leave, length, _, p = arrow(x, y)
-        back, _, _, q = arrow(y, x)
-        w = self._to_frame(norm(x), p, v)
-        turned = torch.where(length > 0, _turned(leave, -back, w), w)
-        return self._from_frame(norm(y), q, turned)
+        sides = _Pairs(s * self.to_polar(x), s * self.to_polar(y))
+        w = self._to_frame(sides.a, sides.p, v)
+        return self._from_frame(sides.b, sides.q, _turned(sides, w))
 
     def retr(self, x: Tensor, u: Tensor) -> Tensor:
         """The optimisers' step: the exponential map, then ``projx``; of any length."""
-        return self.retr_transp(x, u, torch.zeros_like(u))[0]
+        return self._retr(x, u, self.radius_limit(x.dtype))
+
+    @exactly
+    def _retr(self, x: Tensor, u: Tensor, limit: float) -> Tensor:
+        length = self.norm(x, u, keepdim=True)
+        longest = self._longest(limit)
+        far = length > longest
+        step = torch.where(far, u * (longest / torch.where(far, length, 1)), u)
+        return self._pull(self.expmap(x, step), limit)
+
+    def _longest(self, limit: float) -> Any:
+        """A step this long ends beyond ``limit`` in the direction of any longer one.
+
+        Up to the last bits; and ``sinh`` of it, times that of a radius, does not overflow.
+        """
+        s = self._scale(torch.empty((), dtype=torch.float64, device="cpu"))
+        s = float(s.detach()) if isinstance(s, Tensor) else s
+        return min(2 * limit + 40 / s, 300 / s)
 
     def retr_transp(self, x: Tensor, u: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         """The optimisers' step together with their momentum: ``(retr(x, u), v carried there)``.
@@ -186,8 +197,7 @@ class Geometry(Manifold):
         s = self._scale(x)
         a, p = radius_and_direction(s * self.to_polar(x))
         w = s * self._to_frame(a, p, u)
-        # Beyond this a step ends where it did before, to the last bit, and sinh would overflow.
-        w = pull_in(w, _LONGEST) if limit < math.inf else w
+        w = pull_in(w, s * self._longest(limit)) if limit < math.inf else w
         step = Step(a, p, w)
         b = step.radius.clamp_max(s * limit)
         q = step.towards(step.angle)
@@ -363,12 +373,19 @@ class Geometry(Manifold):
         return f"c={float(self.c):g}"
 
 
-def _turned(leave: Tensor, arrive: Tensor, w: Tensor) -> Tensor:
-    """``w`` by the rotation that takes the unit vector ``leave`` to ``arrive``."""
-    both = leave + arrive
-    below = 1 + dot(leave, arrive)
-    turned = w - dot(both, w) / torch.where(below > 0, below, 1) * both
-    return turned + 2 * dot(leave, w) * arrive
+def _turned(sides: _Pairs, w: Tensor) -> Tensor:
+    """``w`` in the frame carried to the first point, as it arrives in that of the second.
+
+    With radii ``a, b`` and the angle ``g`` between the directions ``p, q``, the tangent of half the
+    area is ``t sin(g) / (1 - t cos(g))``, ``t = tanh(a/2) tanh(b/2)``; here times the cosines, so
+    that nothing cancels. The rotation, by Cayley's formula, is smooth where the points coincide.
+    """
+    p, t = sides.p, torch.sinh(sides.a / 2) * torch.sinh(sides.b / 2)
+    aside = dot(p, sides.gap) * p - sides.gap  # q less its part along p
+    k = t * aside / (torch.cosh(sides.delta / 2) + t * sides.chord / 2)
+    along, across, square = dot(p, w), dot(k, w), dot(k, k)
+    turned = across * p - along * k - across * k - square * along * p
+    return w + 2 * turned / (1 + square)
 
 
 def pull_in(x: Tensor, limit: Any) -> Tensor:

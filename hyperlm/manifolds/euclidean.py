@@ -76,6 +76,10 @@ class Euclidean(Geometry):
         """``x + u``."""
         return x + u
 
+    def retr(self, x: Tensor, u: Tensor) -> Tensor:
+        """See :meth:`Geometry.retr`; no step is too long here."""
+        return self.projx(self.expmap(x, u))
+
     @exactly
     def logmap(self, x: Tensor, y: Tensor) -> Tensor:
         """``y - x``."""

@@ -74,6 +74,8 @@ class RowAdam(torch.optim.Optimizer):
             wide = torch.promote_types(table.dtype, torch.float32)
             state["exp_avg"] = torch.zeros_like(table, dtype=wide)
             state["exp_avg_sq"] = torch.zeros_like(table[:, :1], dtype=wide)
+        for name in ("exp_avg", "exp_avg_sq"):  # loading a state gives it the type of the table
+            state[name] = state[name].to(torch.promote_types(table.dtype, torch.float32))
         beta1, beta2 = group["betas"]
         x = table[rows]
         step = state["step"][rows] + 1

@@ -86,7 +86,8 @@ class TangentBall(Geometry):
         per_side = 1 / torch.where(side > 0, side, 1)
         back = torch.where(t < 0, -1.0, 1.0).to(x.dtype)
         speed, cos, sin = heading(back * rise, sinhc(a) * side)
-        plane = Triangle(a, s * t.abs() * speed, cos, sin)
+        way = (s * t.abs() * speed).clamp_max(s * self._longest(limit))
+        plane = Triangle(a, way, cos, sin)
         b = plane.radius.clamp_max(s * limit)
         # Along the direction of x, and along that of `across` (against it, back in time).
         cos, sin = torch.cos(plane.angle), torch.sin(plane.angle)
