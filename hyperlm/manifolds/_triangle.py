@@ -11,7 +11,7 @@ from torch import Tensor
 from hyperlm.manifolds._functions import dot, norm, sinhc
 from hyperlm.manifolds._polar_ops import _Pairs
 
-__all__ = ["Step", "Triangle", "arrow", "heading", "radius_and_direction", "root"]
+__all__ = ["Step", "Triangle", "arrow", "heading", "radius_and_direction", "root", "turned"]
 
 
 class Triangle:
@@ -116,3 +116,18 @@ def arrow(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     aside = torch.sinh(b) * (dot(p, pairs.gap) * p - pairs.gap)
     ahead = torch.where(a > 0, rise * p + aside, torch.sinh(b) * pairs.q) / below
     return torch.where(apart, ahead, 0), length, sinhc(a), p
+
+
+def turned(sides: _Pairs, w: Tensor) -> Tensor:
+    """``w`` in the frame carried to the first point, as it arrives in that of the second.
+
+    With radii ``a, b`` and the angle ``g`` between the directions ``p, q``, the tangent of half the
+    area is ``t sin(g) / (1 - t cos(g))``, ``t = tanh(a/2) tanh(b/2)``; here times the cosines, so
+    that nothing cancels. The rotation, by Cayley's formula, is smooth where the points coincide.
+    """
+    p, t = sides.p, torch.sinh(sides.a / 2) * torch.sinh(sides.b / 2)
+    aside = dot(p, sides.gap) * p - sides.gap  # q less its part along p
+    k = t * aside / (torch.cosh(sides.delta / 2) + t * sides.chord / 2)
+    along, across, square = dot(p, w), dot(k, w), dot(k, k)
+    moved = across * p - along * k - across * k - square * along * p
+    return w + 2 * moved / (1 + square)

@@ -18,9 +18,9 @@ from torch import Tensor
 
 from hyperlm.errors import OffManifoldError, OptionError
 from hyperlm.manifolds import polar
-from hyperlm.manifolds._functions import dot, exactly, norm, wide_dtype
+from hyperlm.manifolds._functions import exactly, norm, wide_dtype
 from hyperlm.manifolds._polar_ops import _Pairs
-from hyperlm.manifolds._triangle import Step, radius_and_direction, root
+from hyperlm.manifolds._triangle import Step, radius_and_direction, root, turned
 from hyperlm.manifolds.mean import polar_mean
 from hyperlm.manifolds.sampling import volume_radii
 
@@ -145,7 +145,7 @@ class Geometry(Manifold):
         x, y, v = torch.broadcast_tensors(x, y, v)
         sides = _Pairs(s * self.to_polar(x), s * self.to_polar(y))
         w = self._to_frame(sides.a, sides.p, v)
-        return self._from_frame(sides.b, sides.q, _turned(sides, w))
+        return self._from_frame(sides.b, sides.q, turned(sides, w))
 
     def retr(self, x: Tensor, u: Tensor) -> Tensor:
         """The optimisers' step: the exponential map, then ``projx``; of any length."""
@@ -371,21 +371,6 @@ class Geometry(Manifold):
 
     def extra_repr(self) -> str:
         return f"c={float(self.c):g}"
-
-
-def _turned(sides: _Pairs, w: Tensor) -> Tensor:
-    """``w`` in the frame carried to the first point, as it arrives in that of the second.
-
-    With radii ``a, b`` and the angle ``g`` between the directions ``p, q``, the tangent of half the
-    area is ``t sin(g) / (1 - t cos(g))``, ``t = tanh(a/2) tanh(b/2)``; here times the cosines, so
-    that nothing cancels. The rotation, by Cayley's formula, is smooth where the points coincide.
-    """
-    p, t = sides.p, torch.sinh(sides.a / 2) * torch.sinh(sides.b / 2)
-    aside = dot(p, sides.gap) * p - sides.gap  # q less its part along p
-    k = t * aside / (torch.cosh(sides.delta / 2) + t * sides.chord / 2)
-    along, across, square = dot(p, w), dot(k, w), dot(k, k)
-    turned = across * p - along * k - across * k - square * along * p
-    return w + 2 * turned / (1 + square)
 
 
 def pull_in(x: Tensor, limit: Any) -> Tensor:
