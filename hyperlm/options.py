@@ -78,7 +78,7 @@ class TrainingOptions:
             names, 1e-4 from texts, which has less to go, and else 3e-3.
         point_learning_rate: of the node points, in Riemannian length a step; ``None`` for 1e-2
             from names, 3e-3 from texts, else 3e-2. Of the node weights of a linear head, in each
-            coordinate; ``None`` for ``head_learning_rate``.
+            coordinate; ``None`` for the same numbers, and at random for ``head_learning_rate``.
         init: where the head starts: ``names`` (nodes at the label names, through the backbone),
             ``texts`` (projections and nodes from the training texts as the untrained backbone sees
             them, and from the names), ``tree`` (points alone: from the taxonomy) or ``random``;
@@ -168,13 +168,14 @@ class TrainingOptions:
         """The same with everything that was left to the others decided."""
         init = self.start()
         head, point, temperature = _PACES.get(init, _FROM_NOTHING)
-        points = self.head == "points" and self.answer != "text"
+        # A linear head from a random start is what others have: one rate for all of it.
+        nodes = self.answer != "text" and (self.head == "points" or init in _PACES)
         return replace(
             self,
             init=init,
             temperature=self.temperature or (temperature if self.has_temperature() else None),
             head_learning_rate=self.head_learning_rate or head,
-            point_learning_rate=self.point_learning_rate or (point if points else None),
+            point_learning_rate=self.point_learning_rate or (point if nodes else None),
         )
 
     def loss_weights(self) -> str | list[float]:

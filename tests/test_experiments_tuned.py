@@ -213,6 +213,25 @@ def test_paces_in_numbers_are_told_apart_from_named_ones(data, tmp_path, monkeyp
     assert untried(results, data.name) == ["lorentz"]
 
 
+@pytest.mark.parametrize(("own", "wanted"), [({}, 3e-4), ({"point_learning_rate": 3e-2}, 3e-2)])
+def test_what_a_pace_does_not_say_of_linear_nodes_is_the_rate_of_the_head(
+    data, monkeypatch, own, wanted
+):
+    """Published records were trained so, when the default was no other."""
+
+    class Built(Exception):
+        pass
+
+    def build(options, bundle):
+        raise Built(options.resolved().point_learning_rate)
+
+    monkeypatch.setattr(compare_tuned, "build_model", build)
+    options = compare_tuned._settings("linear, names", 4, 1e-4, "slow", None)["options"] | own
+    with pytest.raises(Built) as told:
+        train_and_score(data, Trial("hyperlm train", {"options": options}, 0))
+    assert told.value.args == (wanted,)
+
+
 def test_each_seed_chooses_for_itself_among_what_all_have_tried(data, tmp_path, monkeypatch):
     def work(data, trial):
         """Even seeds like the gentle pace, odd ones the slow; the fast is best of all."""

@@ -244,7 +244,7 @@ def train(
         float | None,
         _training(
             "Of the label points, in Riemannian length a step; 1e-2 from names, 3e-3 from texts, "
-            "or 3e-2. Of a linear head's label weights; as its projection."
+            "or 3e-2. Of a linear head's label weights too; at random, as its projection."
         ),
     ] = _ONE.point_learning_rate,
     weight_decay: Annotated[

@@ -226,8 +226,12 @@ def train_and_score(data: FrozenData, trial: Trial) -> dict[str, Any]:
         (``temperature`` fitted to val, ``ece`` of whole paths on test with it), ``geometry``,
         ``seconds`` of training.
     """
+    given = trial.settings["options"]
+    if given.get("head") == "linear" and "head_learning_rate" in given:
+        # Where nothing is said of its nodes, as in all runs before they had a rate of their own.
+        given = {"point_learning_rate": given["head_learning_rate"]} | given
     options = TrainingOptions(
-        **trial.settings["options"],
+        **given,
         backbone=data.backbone,
         max_length=data.max_length,
         seed=trial.seed,
