@@ -11,7 +11,14 @@ from typer.testing import CliRunner
 from hyperlm.cli import app
 from hyperlm.errors import OptionError
 from hyperlm.experiments import compare_geometries, compare_tuned, report
-from hyperlm.experiments.compare_tuned import arms_of, pace_of, train_and_score, tries_of, untried
+from hyperlm.experiments.compare_tuned import (
+    arms_of,
+    nodes_untried,
+    pace_of,
+    train_and_score,
+    tries_of,
+    untried,
+)
 from hyperlm.experiments.features import FrozenData
 from hyperlm.experiments.measure import unbits
 from hyperlm.experiments.results import ResultsFile
@@ -145,13 +152,13 @@ def test_a_pace_is_tried_and_chosen_as_a_rate_is(data, tmp_path, monkeypatch):
     monkeypatch.setattr(compare_tuned, "train_and_score", fake)
     results = ResultsFile(tmp_path / "results.jsonl")
     compare_tuned.run(data, results, seeds=2, dims=(4,), rates="1e-4")
-    gentle = {"linear": 1e-3, "linear, names": 1e-3}
+    gentle = {"linear": 1e-3}
     for (arm, _), records in arms_of(results, data.name).items():
         options = [record.run.settings["options"] for record in records]
         rate = gentle.get(arm, 3e-4)
         assert [one["head_learning_rate"] for one in options] == [rate, rate]
         # What an arm has not is not said, and what is said a run accepts.
-        assert ("point_learning_rate" in options[0]) == (not arm.startswith("linear"))
+        assert ("point_learning_rate" in options[0]) == (arm != "linear")
         assert options[0].get("temperature") == (None if arm == "linear" else 20.0)
         TrainingOptions(**options[0])
     # A start from names is tried at low rates as well, one from nothing at high ones.
@@ -160,8 +167,11 @@ def test_a_pace_is_tried_and_chosen_as_a_rate_is(data, tmp_path, monkeypatch):
         tried.setdefault(arm, set()).add(head)
     assert tried == {arm: {1e-4, 3e-4} for arm in ("poincare", "lorentz", "euclidean")} | {
         "linear": {1e-3, 3e-3},
-        "linear, names": {3e-4, 1e-3},
+        "linear, names": {3e-4},
     }
+    nodes = {rates[-2] for arm, *rates in tries_of(results, data.name) if arm == "linear, names"}
+    assert nodes == {1e-2, 3e-2}
+    assert nodes_untried(results, data.name) == []
 
 
 def test_nodes_have_rates_of_their_own(data, tmp_path, monkeypatch):
@@ -207,10 +217,16 @@ def test_paces_in_numbers_are_told_apart_from_named_ones(data, tmp_path, monkeyp
     told["arms"] = ("poincare", "linear, names")
     compare_tuned.run(data, results, paces="3e-4/5e-2", **told)
     assert pace_of("poincare", 3e-4, 5e-2, 20.0) == "0.0003/0.05"
-    assert untried(results, data.name) == ["lorentz", "linear, names"]  # it lacks the gentle pace
-    told["arms"] = ("lorentz", "linear, names")
-    compare_tuned.run(data, results, paces="gentle", **told)
     assert untried(results, data.name) == ["lorentz"]
+    assert nodes_untried(results, data.name) == []
+    # Where linear nodes had the rate of their projection alone, or another with fewer seeds.
+    for paces, seeds in (("slow,gentle", 3), ("3e-4/1e-2", 2)):
+        compare_tuned.run(data, results := ResultsFile(tmp_path / "other.jsonl"), paces=paces,
+                          **told | {"seeds": seeds, "arms": ("linear, names",)})  # fmt: skip
+        assert nodes_untried(results, data.name) == ["linear, names"]
+    report.write_report(results, tmp_path / "results.md")
+    text = (tmp_path / "results.md").read_text(encoding="utf-8")
+    assert "part of a difference may be that: linear, names." in text
 
 
 @pytest.mark.parametrize(("own", "wanted"), [({}, 3e-4), ({"point_learning_rate": 3e-2}, 3e-2)])

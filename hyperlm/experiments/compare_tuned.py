@@ -39,6 +39,7 @@ __all__ = [
     "RATES",
     "arms_of",
     "full",
+    "nodes_untried",
     "pace_of",
     "rates_of",
     "run",
@@ -78,9 +79,13 @@ PACES: Mapping[str, Mapping[str, dict[str, float]]] = {
         "linear": {"temperature": 20.0, "head_learning_rate": 3e-3},
     },
 }
-# Tried where nobody says which, by start: names are kept by low rates, a head that starts from
-# nothing is slow to learn at them.
-USUAL: Mapping[str, tuple[str, ...]] = {"names": ("slow", "gentle"), "random": ("gentle", "fast")}
+# Tried where nobody says which, by start and kind: names are kept by low rates, a head that starts
+# from nothing is slow to learn at them. From names linear nodes, too, have rates of their own.
+USUAL: Mapping[tuple[str, str], tuple[str, ...]] = {
+    ("names", "points"): ("slow", "gentle"),
+    ("names", "linear"): ("3e-4/1e-2", "3e-4/3e-2"),
+    ("random", "linear"): ("gentle", "fast"),
+}
 FORMER = 3e-3  # the head's rate in results from before it was said
 ENOUGH = 3  # seeds whose mean on val may choose rates
 Try = tuple[str, int, float, float, float, float]
@@ -113,7 +118,7 @@ def run(
     numbers = rates_in(rates, "--set rates", example=f"rates={RATES}")
     wanted = _known(paces)
     for dim, seed, rate, arm in itertools.product(dims, range(seeds), numbers, arms):
-        for pace in wanted or USUAL[_start(arm)]:
+        for pace in wanted or USUAL[_start(arm), _kind(arm)]:
             run_trials(
                 [Trial("hyperlm train", _settings(arm, dim, rate, pace, dropout), seed)],
                 lambda trial: train_and_score(data, trial),
@@ -177,7 +182,11 @@ def _best(tries: Sequence[list[Record]]) -> list[Record]:
 
 
 def untried(results: ResultsFile, data: str) -> list[str]:
-    """Arms not tried, with enough seeds, at a pace that another of the same start has chosen."""
+    """Arms not tried, with enough seeds, at a pace that another of their kind has chosen.
+
+    The same numbers mean something else to points and to weights; ends of what was tried, and
+    linear nodes that were never tried by themselves, are told apart from this.
+    """
     tried: dict[str, set[str]] = {}
     for (arm, _, _, *rates), records in tries_of(results, data).items():
         if len(records) >= ENOUGH:
@@ -185,11 +194,19 @@ def untried(results: ResultsFile, data: str) -> list[str]:
     chosen: dict[tuple[str, str], set[str]] = {}
     for (arm, _), records in arms_of(results, data).items():
         paces = {pace_of(arm, *rates_of(record)) for record in records}
-        # Numbers mean something else to points and to weights; names are what fits either.
-        for kind in ("points", "linear"):
-            fit = paces if kind == _kind(arm) else paces & set(PACES)
-            chosen.setdefault((_start(arm), kind), set()).update(fit)
+        chosen.setdefault((_start(arm), _kind(arm)), set()).update(paces)
     return [arm for arm, paces in tried.items() if chosen[_start(arm), _kind(arm)] - paces]
+
+
+def nodes_untried(results: ResultsFile, data: str) -> list[str]:
+    """Linear arms from names without a try of all their seeds at a rate of their nodes' own."""
+    tries: dict[str, list[list[Record]]] = {}
+    for (arm, *_), records in tries_of(results, data).items():
+        if (_start(arm), _kind(arm)) == ("names", "linear"):
+            tries.setdefault(arm, []).append(records)
+    return [
+        arm for arm, found in tries.items() if not any(rates_of(one[0])[1] for one in full(found))
+    ]
 
 
 def _start(arm: str) -> str:

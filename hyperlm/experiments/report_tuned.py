@@ -10,6 +10,7 @@ from hyperlm.experiments.compare_tuned import (
     PACES,
     arms_of,
     full,
+    nodes_untried,
     pace_of,
     rates_of,
     tries_of,
@@ -133,8 +134,15 @@ def _open(results: ResultsFile, name: str) -> list[str]:
     said = []
     if arms := untried(results, name):
         said.append(
-            f"Not tried with {ENOUGH} seeds at the rates of the head that another arm of the same "
-            f"start has chosen, so that part of a difference may be the rates: {'; '.join(arms)}."
+            f"Not tried with {ENOUGH} seeds at the rates of the head that another arm of its "
+            "start and kind has chosen, so that part of a difference may be the rates: "
+            f"{'; '.join(arms)}."
+        )
+    if arms := nodes_untried(results, name):
+        said.append(
+            "Nodes of linear heads had the rate of their projection in every try with all seeds, "
+            "where points have one of their own, so that part of a difference may be that: "
+            f"{'; '.join(arms)}."
         )
     if arms := _at_an_end(results, name):
         said.append(
