@@ -182,6 +182,7 @@ def test_half_precision_trains(folders):
     ],
 )
 def test_training_teaches_the_answers(folders, architecture, options):
+    torch.manual_seed(0)  # adapters and dropout draw: of six seeds one ends with two wrong
     model = made(folders[architecture], **options)
     texts = [f"{a} {b}" for a in "abcd" for b in "xy"]
     ends = [[model.taxonomy.index(path)] for path in PATHS]
