@@ -86,12 +86,24 @@ def test_steps_of_nothing_and_transport_to_the_same_point_have_their_derivatives
         around = (move(small) - move(-small)).reshape(-1) / (2 * small)
         return exact, around.detach()
 
-    if not isinstance(space, TangentBall):  # whose steps have none there
-        exact, around = along(lambda t: space.retr(x, t * u))
-        torch.testing.assert_close(exact, around, rtol=1e-4, atol=1e-6)
-        assert exact.abs().max() > 0.1
+    exact, around = along(lambda t: space.retr(x, t * u))
+    torch.testing.assert_close(exact, around, rtol=1e-4, atol=1e-6)
+    assert exact.abs().max() > 0.1
     polar_x = space.to_polar(x)
     aside = torch.randn(polar_x.shape, dtype=x.dtype)
     exact, around = along(lambda t: space.transp(x, space.from_polar(polar_x + t * aside), w))
     assert exact.abs().max() > 0.01
     torch.testing.assert_close(exact, around, rtol=1e-4, atol=1e-5 * float(around.abs().max()))
+
+
+@pytest.mark.parametrize("c", CURVATURES)
+@pytest.mark.parametrize("radius", [0.0, 0.3, 4.0])
+@pytest.mark.parametrize("length", [-6.0, -0.4, 0.0, 0.4, 6.0])
+def test_radial_steps_of_tangent_vectors_have_all_their_derivatives(c, radius, length):
+    """By point and by step; also from the origin, and of no length."""
+    space = TangentBall(c)
+    x = torch.zeros(3, dtype=torch.float64)
+    u = torch.zeros(3, dtype=torch.float64)
+    x[0], u[0] = radius / c**0.5, length / c**0.5
+    x.requires_grad_(), u.requires_grad_()
+    assert torch.autograd.gradcheck(space.expmap, (x, u), eps=1e-5, atol=1e-6, rtol=1e-5)

@@ -54,10 +54,16 @@ class Step:
         across = u - rise * p
         # Once more: what is left of a nearly radial step is rounding, and partly along p. Far out
         # such an `aside` would turn the radial part of a momentum into one across, 1e8 times over.
-        across = across - dot(p, across) * p
-        side, self.aside = radius_and_direction(across)
-        triangle = Triangle(a, *heading(rise, side))
+        self.across = across - dot(p, across) * p
+        side, self.aside = radius_and_direction(self.across)
+        self.n, cos, sin = heading(rise, side)
+        triangle = Triangle(a, self.n, cos, sin)
         self.radius, self.angle, self.turn = triangle.radius, triangle.angle, triangle.turn
+
+    def end(self) -> Tensor:
+        """Where the step leads; its derivatives are those of steps beside it if it is radial."""
+        out = self.radius * torch.cos(self.angle) * self.p
+        return out + sinhc(self.n) / sinhc(self.radius) * self.across
 
     def towards(self, angle: Tensor) -> Tensor:
         """Unit vector at ``angle`` from p in the plane of the step."""

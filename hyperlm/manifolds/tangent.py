@@ -14,7 +14,7 @@ radius: ``w_hat = w_r p + S w_across``, in which lengths and angles are Euclidea
 import torch
 from torch import Tensor
 
-from hyperlm.manifolds._functions import dot, exactly, norm, sinhc
+from hyperlm.manifolds._functions import arsinhc, dot, exactly, norm, sinhc
 from hyperlm.manifolds._triangle import Step, Triangle, arrow, heading, radius_and_direction, root
 from hyperlm.manifolds.base import Geometry, pull_in
 from hyperlm.manifolds.euclidean import Euclidean
@@ -66,8 +66,15 @@ class TangentBall(Geometry):
         s = self._scale(x)
         x, u = torch.broadcast_tensors(s * x, s * u)
         a, p = radius_and_direction(x)
-        step = Step(a, p, self._to_frame(a, p, u))
-        return step.radius * step.towards(step.angle) / s
+        w = self._to_frame(a, p, u)
+        n = norm(w)
+        # Sides of a triangle have no derivative where one is null. The point in space, sinh of its
+        # radius times its direction, has; it loses digits where both are long and one undoes the
+        # other.
+        space = torch.cosh(n) * sinhc(a) * x
+        space = space + sinhc(n) * (w + sinhc(a / 2).square() / 2 * dot(x, w) * x)
+        near = arsinhc(norm(space)) * space
+        return torch.where(torch.minimum(a, n) < 1, near, Step(a, p, w).end()) / s
 
     def glide(self, x: Tensor, v: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
         """See :meth:`Geometry.glide`; two combinations of ``x`` and ``v``."""
