@@ -77,6 +77,18 @@ def test_info_tells_a_later_fit_from_that_of_training(
         assert "--reset alone" in command("calibrate", run, *words).stderr
 
 
+def test_an_export_of_before_is_named_with_its_command(
+    command: Command, run: Path, demo_like: Path
+) -> None:
+    fit = ("calibrate", run, "--data", demo_like / "test.csv")
+    assert "exported" not in command(*fit).stderr
+    (run / "onnx").mkdir()
+    (run / "onnx" / "model.onnx").touch()
+    again = f"hyperlm export {run} --output {run / 'onnx'} --overwrite"
+    for words in (fit, ("calibrate", run, "--reset")):
+        assert again in " ".join(command(*words).stderr.split())
+
+
 def test_what_is_no_run_folder_is_refused(command: Command, tmp_path: Path) -> None:
     result = command("calibrate", tmp_path, "--data", "demo")
     assert result.exit_code == 1

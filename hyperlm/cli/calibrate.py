@@ -117,6 +117,7 @@ def calibrate(
     if after[1] is not None:
         fit["several_from"] = after[1]
     write_json(config, loads(config.read_text("utf-8")) | fit)
+    _tell_of_exports(config.parent)
     names = ("temperature", "several_from", "ece")
     told = [0, 2] if after[1] is None else [0, 1, 2]
     document = {
@@ -157,6 +158,7 @@ def _reset(config: Path, *, as_json: bool) -> None:
         if stored.get("several_from") is not None:
             fit["several_from"] = later.get("trained_several_from")
         write_json(config, stored | fit)
+        _tell_of_exports(config.parent)
         stored |= fit
     temperature = float(stored.get("path_temperature", 1.0))
     if as_json:
@@ -165,3 +167,13 @@ def _reset(config: Path, *, as_json: bool) -> None:
         typer.echo(f"Temperature {temperature:.2f}, as training fitted it.")
         if stored.get("several_from") is not None:
             typer.echo(f"Further paths are answered from a share of {stored['several_from']:g} on.")
+
+
+def _tell_of_exports(run: Path) -> None:
+    """Name the exports in the run's folder: a graph has its temperature written into it."""
+    for graph in sorted(run.glob("*/model.onnx")):
+        folder = shlex.quote(str(graph.parent))
+        say(
+            f"Note: {graph.parent} was exported with the fit of before; make it again: "
+            f"hyperlm export {shlex.quote(str(run))} --output {folder} --overwrite"
+        )
