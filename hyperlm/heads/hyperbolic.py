@@ -256,10 +256,14 @@ class HyperbolicHead(HierarchicalHead):
         return self.bias[nodes].float() - temperature * dist
 
     def extra_loss(self, tangents: list[Tensor], targets: Tensor) -> Tensor | None:
-        return None if self.cone_loss is None else self._in_cones(self.cone_loss, tangents, targets)
+        if self.cone_loss is None:
+            return None
+        # Pairs are drawn by NumPy. Not as a context manager, or nothing of the head would compile;
+        # and here, since a decorator of the method would import the compiler with this module.
+        in_cones = torch.compiler.disable(self._in_cones)
+        loss: Tensor = in_cones(self.cone_loss, tangents, targets)
+        return loss
 
-    # Pairs are drawn by NumPy. Not inside a context manager, or nothing of the head would compile.
-    @torch.compiler.disable
     def _in_cones(self, cone_loss: ConeLoss, tangents: list[Tensor], targets: Tensor) -> Tensor:
         cuts = self.cuts(targets.device)
         rows, ends, _ = gold_ends(targets, cuts)
