@@ -1,9 +1,5 @@
 """What a training run starts from: its data, its layers, and a model whose head has its start."""
 
-import os
-
-import torch
-
 from hyperlm.data import DataBundle, load_data
 from hyperlm.lm import HierarchicalLM
 from hyperlm.lm.decoder import HierarchicalDecoder
@@ -11,7 +7,8 @@ from hyperlm.lm.labelled import start_from_labelled
 from hyperlm.lm.layer_choice import measured_layers
 from hyperlm.lm.names import start_from_names
 from hyperlm.options import TrainingOptions
-from hyperlm.training import resolve_precision, set_seed
+from hyperlm.training import set_seed
+from hyperlm.training_setup import first_device, resolve_precision
 
 __all__ = ["Model", "build_model", "layers_measured", "load_run_data"]
 
@@ -79,7 +76,7 @@ def build_model(options: TrainingOptions, bundle: DataBundle, *, progress: bool 
     )
     if options.init in ("names", "texts"):
         # Some thousand texts go through the backbone: on the GPU, if there is one.
-        device = _first_device()
+        device = first_device()
         model.to(device)  # type: ignore[arg-type]
         texts = bundle.split("train").texts
         precision = resolve_precision(options.precision, device)
@@ -108,14 +105,3 @@ def build_model(options: TrainingOptions, bundle: DataBundle, *, progress: bool 
                 progress=progress,
             )
     return model
-
-
-def _first_device() -> torch.device:
-    """Where this process trains: each of a launched group has a GPU of its own.
-
-    Some launchers show every process its GPU alone, as number 0.
-    """
-    if not torch.cuda.is_available():
-        return torch.device("cpu")
-    rank = max(0, int(os.environ.get("LOCAL_RANK", "0")))
-    return torch.device("cuda", rank % torch.cuda.device_count())

@@ -26,10 +26,13 @@ from hyperlm.errors import HyperlmWarning, OptionError
 from hyperlm.lm.base import BackboneModel
 from hyperlm.lm.batches import LengthGroupedSampler
 from hyperlm.options import TrainingOptions
+from hyperlm.options_checks import PRECISIONS
 from hyperlm.progress import TrainingProgress
 
 __all__ = [
     "checkpoint_to_resume",
+    "first_device",
+    "precision_name",
     "prepare_backbone",
     "resolve_precision",
     "run_trainer",
@@ -48,8 +51,32 @@ _DROPOUTS = (
 )  # fmt: skip
 
 
+def first_device() -> torch.device:
+    """Where this process trains: each of a launched group has a GPU of its own.
+
+    Some launchers show every process its GPU alone, as number 0.
+    """
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    rank = max(0, int(os.environ.get("LOCAL_RANK", "0")))
+    return torch.device("cuda", rank % torch.cuda.device_count())
+
+
+def precision_name(dtype: torch.dtype) -> str:
+    """``fp32``, ``bf16`` or ``fp16``, as ``--precision`` takes it."""
+    return {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"}[dtype]
+
+
 def resolve_precision(precision: str, device: torch.device) -> torch.dtype:
-    """The dtype the backbone computes in; ``auto`` is bf16 where the hardware multiplies in it."""
+    """The dtype the backbone computes in; ``auto`` is bf16 where the hardware multiplies in it.
+
+    Raises:
+        OptionError: an unknown name, or fp16 on a processor.
+    """
+    if precision not in PRECISIONS:
+        raise OptionError(
+            f"--precision {precision!r} is unknown; choose one of {', '.join(PRECISIONS)}."
+        )
     if precision == "fp32":
         return torch.float32
     if precision == "fp16":

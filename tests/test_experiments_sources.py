@@ -58,6 +58,23 @@ def test_backbone_and_length_are_in_the_name_and_in_the_command(tmp_path):
     assert names(results) == ["wos"] == names(ResultsFile(results.path))
 
 
+def test_precision_is_told_where_runs_differ_in_it(tmp_path):
+    one = results_of(tmp_path, {"precision": "bf16"})
+    assert names(told_apart(one)) == ["wos"]
+    # A tree that no backbone has read has none.
+    one.append([replace(one.records[0], data={"name": "wos", "files": {"a": 1}})])
+    assert not any("precision" in name for name in names(told_apart(one)))
+    (tmp_path / "two").mkdir()
+    two = results_of(tmp_path / "two", {"precision": "bf16"}, {"precision": "fp32"}, {})
+    apart = told_apart(two)
+    assert names(apart) == ["wos, bf16", "wos, fp32", "wos, precision not kept"]
+    told = [arguments(apart.records, name) for name in names(apart)]
+    assert told == ["--data wos --precision bf16", "--data wos --precision fp32", "--data wos"]
+    for number, name in enumerate(names(apart)):
+        (found,) = arms_of(apart, name).values()
+        assert [r.figures["test"]["path_accuracy"] for r in found] == [0.1 * (number + 1)] * 2
+
+
 def test_files_that_changed_are_other_data(tmp_path):
     results = results_of(tmp_path, {}, {"files": {"a": 2}}, {"taxonomy": "u"}, {"name": "hwv"})
     found = names(told_apart(results))

@@ -137,7 +137,7 @@ def test_wrong_words_and_broken_trees_are_explained(tmp_path):
         with pytest.raises(OptionError, match=named):
             trees.run(DATA, results, **{"seeds": 1, "dims": (2,)} | words)
     assert not len(results)
-    for unread in ({"backbone": "smollm2"}, {"max_length": 64}):
+    for unread in ({"backbone": "smollm2"}, {"max_length": 64}, {"precision": "fp32"}):
         with pytest.raises(OptionError, match="read no texts"):
             trees.read("demo", **unread)
     ring = tmp_path / "ring.tsv.gz"

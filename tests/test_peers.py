@@ -62,7 +62,7 @@ def job_folder(tmp_path_factory):
 
 
 def job(folder, seed=0, **chosen):
-    return Job(folder, chosen, seed, "nowhere", 32)
+    return Job(folder, chosen, seed, "nowhere", 32, "fp32")
 
 
 SYSTEMS = {
@@ -150,7 +150,7 @@ def test_setfit_is_given_its_budget_and_whole_paths(job_folder, tiny_backbone, m
         SetFitModel=Model, Trainer=Trainer, TrainingArguments=lambda **kw: SimpleNamespace(**kw)
     )
     monkeypatch.setitem(sys.modules, "setfit", library)
-    system = SetFit(Job(job_folder, {"steps": 3, "batch": 4}, 0, str(tiny_backbone), 32))
+    system = SetFit(Job(job_folder, {"steps": 3, "batch": 4}, 0, str(tiny_backbone), 32, "fp32"))
     system.train()
     paths = np.load(job_folder / "paths-train.npy")
     assert told["steps"] == 12
@@ -174,7 +174,7 @@ def alone(code, *arguments):
 
 def test_words_are_counted_without_torch_in_memory(job_folder, tmp_path):
     kind = {"module": "peer_tfidf", "class": "TfidfSvm", "seed": 0, "backbone": "-"}
-    told = kind | {"max_length": 8, "settings": SYSTEMS["tf-idf"][1]}
+    told = kind | {"max_length": 8, "precision": "fp32", "settings": SYSTEMS["tf-idf"][1]}
     for path in job_folder.iterdir():
         (tmp_path / path.name).write_bytes(path.read_bytes())
     (tmp_path / "job.json").write_text(json.dumps(told))

@@ -9,9 +9,8 @@ from hyperlm import HyperbolicHead, Taxonomy
 from hyperlm.errors import HyperlmWarning
 from hyperlm.optim import build_optimizer
 from hyperlm.options import TrainingOptions
-from hyperlm.run_start import _first_device
 from hyperlm.training import HierarchicalTrainer
-from hyperlm.training_setup import training_arguments, use_one_gpu
+from hyperlm.training_setup import first_device, training_arguments, use_one_gpu
 
 TREE = Taxonomy.from_paths([("a", "b"), ("a", "c"), ("d", "e")])
 
@@ -56,4 +55,4 @@ def test_a_process_embeds_on_the_gpu_it_trains_on(monkeypatch, rank, seen, wante
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: seen)
     monkeypatch.setenv("LOCAL_RANK", rank)
-    assert str(_first_device()) == wanted
+    assert str(first_device()) == wanted

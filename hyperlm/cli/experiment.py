@@ -78,6 +78,14 @@ def experiment(
     max_length: Annotated[
         int, typer.Option(help="Tokens read of a text; train reads 256.", min=1)
     ] = 128,
+    precision: Annotated[
+        str,
+        typer.Option(
+            help="Arithmetic of the backbone, as for train. Runs of another one are others, also "
+            "where auto takes it on another machine.",
+            metavar="auto|fp32|bf16",
+        ),
+    ] = "auto",
     text_column: Annotated[str | None, typer.Option(help="As for train.", metavar="NAME")] = None,
     label_columns: Annotated[
         str | None, typer.Option(help="As for train.", metavar="A,B,C")
@@ -131,6 +139,7 @@ def experiment(
             {
                 "backbone": backbone,
                 "max_length": max_length,
+                "precision": precision,
                 "columns": {key: value for key, value in columns.items() if value is not None},
                 "progress": not json,
             },

@@ -78,7 +78,9 @@ def run(
                 settings["scoring"] = scoring
             run_trials(
                 [Trial(NAME, settings, seed)],
-                lambda trial: train_and_measure(data.bundle, trial, progress=progress),
+                lambda trial: train_and_measure(
+                    data.bundle, trial, precision=data.precision, progress=progress
+                ),
                 results,
                 source=data.describe(),
                 labels={"experiment": NAME, "arm": arm},

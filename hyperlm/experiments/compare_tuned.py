@@ -251,6 +251,7 @@ def train_and_score(data: FrozenData, trial: Trial) -> dict[str, Any]:
         **given,
         backbone=data.backbone,
         max_length=data.max_length,
+        precision=data.precision,
         seed=trial.seed,
     )
     bundle = data.bundle

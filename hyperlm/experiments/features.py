@@ -27,7 +27,8 @@ from hyperlm.lm.batches import targets_of
 from hyperlm.lm.names import name_features, start_from_names
 from hyperlm.options_checks import flag
 from hyperlm.taxonomy import Taxonomy
-from hyperlm.training import encode, resolve_precision
+from hyperlm.training import encode
+from hyperlm.training_setup import first_device, precision_name, resolve_precision
 
 __all__ = ["FrozenData", "Split"]
 
@@ -56,6 +57,8 @@ class FrozenData:
         data: as ``hyperlm train --data``.
         backbone: as there.
         max_length: tokens read of a text.
+        precision: arithmetic of the backbone, as for ``hyperlm train``: of features, and of whole
+            models that experiments train. Answers differ with it, and runs are told apart by it.
         columns: ``text_column``, ``label_columns``, ``path_separator``, ``label_separator``,
             ``taxonomy``, as for :func:`~hyperlm.data.load_data`, where they are not the usual ones.
         progress: show bars while features are computed.
@@ -67,6 +70,7 @@ class FrozenData:
         *,
         backbone: str = "minilm",
         max_length: int = 128,
+        precision: str = "auto",
         columns: Mapping[str, Any] | None = None,
         progress: bool = False,
     ) -> None:
@@ -74,6 +78,8 @@ class FrozenData:
         check_trainable(self.bundle)
         self.name = _named(data_name(self.bundle.source), columns or {})
         self.backbone, self.max_length, self.progress = backbone, max_length, progress
+        self.device = first_device()
+        self.precision = precision_name(resolve_precision(precision, self.device))
         self.taxonomy: Taxonomy = self.bundle.taxonomy
         self._columns = dict(columns or {})
         self._texts: int | None = None
@@ -125,6 +131,7 @@ class FrozenData:
             "name": self.name,
             "backbone": self.backbone,
             "max_length": self.max_length,
+            "precision": self.precision,
             "taxonomy": self.taxonomy.fingerprint,
             "files": {split: record.get("sha256") for split, record in sorted(files.items())},
             **({"columns": self._columns} if self._columns else {}),
@@ -256,10 +263,12 @@ class FrozenData:
 
     def _encoded(self, model: HierarchicalLM, name: str) -> Tensor:
         texts = self.bundle.split(name).texts
-        precision = resolve_precision("auto", torch.device("cpu"))
+        precision = resolve_precision(self.precision, self.device)
+        model.to(self.device)  # type: ignore[arg-type]  # a wrapper hides the signature
         encoded = encode(
             model, texts, None, frozen=True, precision=precision, progress=self.progress
         )
+        model.to("cpu")  # type: ignore[arg-type]  # heads are small, and many
         assert encoded.features is not None  # a frozen encoding has them
         return encoded.features
 

@@ -55,7 +55,12 @@ class Head:
 
     def __init__(self, job: "Job") -> None:
         self.run = HeadRun.from_json(job.settings | {"seed": job.seed})
-        self.data = FrozenData(str(job.folder), backbone=job.backbone, max_length=job.max_length)
+        self.data = FrozenData(
+            str(job.folder),
+            backbone=job.backbone,
+            max_length=job.max_length,
+            precision=job.precision,
+        )
         self.data.taxonomy = Taxonomy.read(job.folder / "taxonomy.json")
         self.data.bundle = replace(self.data.bundle, taxonomy=self.data.taxonomy)
         self.splits = self.data.splits(self.run)
@@ -80,6 +85,7 @@ class Whole:
             taxonomy=str(job.folder / "taxonomy.json"),
             backbone=job.backbone,
             max_length=job.max_length,
+            precision=job.precision,
             seed=job.seed,
         )
         self.texts = {split: job.texts(split) for split in ("val", "test")}

@@ -158,6 +158,7 @@ def _give(data: FrozenData, trial: Trial, folder: Path) -> None:
         "seed": trial.seed,
         "backbone": data.backbone,
         "max_length": data.max_length,
+        "precision": data.precision,
     }
     (folder / "job.json").write_text(json.dumps(job), encoding="utf-8")
     data.taxonomy.write(folder / "taxonomy.json")

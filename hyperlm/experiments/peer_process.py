@@ -27,7 +27,7 @@ class Job:
         folder: its own; anything it writes goes there.
         settings: those of the trial.
         seed: of everything drawn.
-        backbone, max_length: as ``hyperlm train`` takes them.
+        backbone, max_length, precision: as ``hyperlm train`` takes them.
     """
 
     folder: Path
@@ -35,6 +35,7 @@ class Job:
     seed: int
     backbone: str
     max_length: int
+    precision: str
 
     def texts(self, split: str) -> list[str]:
         """The texts of ``train``, ``val`` or ``test``."""
@@ -80,7 +81,8 @@ def main(arguments: Sequence[str]) -> None:
     folder = Path(arguments[0])
     told = json.loads((folder / "job.json").read_text(encoding="utf-8"))
     kind: type[System] = getattr(_module(told["module"]), told["class"])
-    job = Job(folder, told["settings"], told["seed"], told["backbone"], told["max_length"])
+    given = (told[key] for key in ("settings", "seed", "backbone", "max_length", "precision"))
+    job = Job(folder, *given)
     system = kind(job)
     start = _clocks()
     system.train()

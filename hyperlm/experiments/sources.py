@@ -8,7 +8,7 @@ import copy
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,35 +23,49 @@ _SAY_THEMSELVES = ("layer-sweep", "answers")  # how the backbone reads: in their
 _WHOLE = "compare-geometries, whole models"
 _CONTENT = ("files", "taxonomy")
 _CALLED = "called"  # the name that the command was given
+_PRECISE = "precise"  # whether runs of these data differ in precision
 
 
 def told_apart(results: ResultsFile) -> ResultsFile:
-    """The same records, whose data have a name for each backbone, length, dropout and content.
+    """The same records, whose data have a name for each way in which they were read.
 
     A name says the backbone and the length where they are not minilm and 128, the dropout inside a
-    backbone that was trained with the head where it was not its own, and the content, by the start
-    of its checksum, where it differs between runs.
+    backbone that was trained with the head where it was not its own, and, where these differ among
+    runs, the precision of the backbone's arithmetic and the content, by the start of its checksum.
     """
-    contents: dict[str, set[str]] = {}
-    for record in results.records:
-        contents.setdefault(record.data["name"], set()).add(_content(record.data))
-    several = {name for name, found in contents.items() if len(found) > 1}
+    several = _differing(results.records, _content)
+    read = [record for record in results.records if "backbone" in record.data]
+    precisions = _differing(read, _precision)
     backbones = {str(record.data.get("backbone", "")) for record in results.records}
     last = Counter(Path(backbone).name for backbone in backbones)
     shared = {backbone for backbone in backbones if last[Path(backbone).name] > 1}
     apart = copy.copy(results)
     apart.records = [
-        replace(record, data=record.data | {"name": _name(record, several, shared), _CALLED: name})
+        replace(record, data=data | {"name": _name(record, data, several, shared)})
         for record in results.records
         for name in (record.data["name"],)
+        for data in (
+            record.data
+            | {_CALLED: name, _PRECISE: name in precisions and "backbone" in record.data},
+        )
     ]
     return apart
+
+
+def _differing(records: Sequence[Record], what: Callable[[dict[str, Any]], str]) -> set[str]:
+    """Names of data of which something differs between runs."""
+    found: dict[str, set[str]] = {}
+    for record in records:
+        found.setdefault(record.data["name"], set()).add(what(record.data))
+    return {name for name, told in found.items() if len(told) > 1}
 
 
 def arguments(records: Sequence[Record], name: str) -> str:
     """``--data wos --max-length 256``: what names these data to a command."""
     data = next(record.data for record in records if record.data["name"] == name)
-    return " ".join([f"--data {called(data)}", *_options(data).values()])
+    precise = data.get(_PRECISE) and "precision" in data
+    precision = [f"--precision {data['precision']}"] if precise else []
+    return " ".join([f"--data {called(data)}", *_options(data).values(), *precision])
 
 
 def arm_options(arms: Sequence[str], known: Sequence[str]) -> list[str]:
@@ -66,11 +80,13 @@ def called(data: dict[str, Any]) -> str:
     return str(data.get(_CALLED, data["name"]))
 
 
-def _name(record: Record, several: set[str], shared: set[str]) -> str:
-    data, parts = record.data, [record.data["name"]]
+def _name(record: Record, data: dict[str, Any], several: set[str], shared: set[str]) -> str:
+    parts = [data["name"]]
     if record.labels.get("experiment") not in _SAY_THEMSELVES:
         # A folder by its last name, unless another ends alike.
         parts += (word if word in shared else Path(word).name for word in _options(data))
+    if data[_PRECISE]:
+        parts.append(_precision(data))
     if record.labels.get("experiment") == _WHOLE and isinstance(record.run, Trial):
         dropout = record.run.settings["options"].get("backbone_dropout")
         parts += [f"dropout {dropout:g}"] if dropout is not None else []
@@ -88,6 +104,10 @@ def _options(data: dict[str, Any]) -> dict[str, str]:
     if (length := data.get("max_length", usual_length)) != usual_length:
         found[f"{length} tokens"] = f"--max-length {length}"
     return found
+
+
+def _precision(data: dict[str, Any]) -> str:
+    return str(data.get("precision", "precision not kept"))
 
 
 def _content(data: dict[str, Any]) -> str:

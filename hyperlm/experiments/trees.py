@@ -68,17 +68,20 @@ def read(
     *,
     backbone: str = "minilm",
     max_length: int = 128,
+    precision: str = "auto",
     columns: Mapping[str, Any] | None = None,
     progress: bool = False,
 ) -> Tree:
     """The taxonomy of a data set, of a file that ``Taxonomy.read`` takes, or of labels alone.
 
     Raises:
-        OptionError: a backbone or a length, for nothing is read.
+        OptionError: a backbone, a length or a precision, for nothing is read.
         DataError, TaxonomyError: it is neither, or cannot be used.
     """
-    if (backbone, max_length) != ("minilm", 128):
-        raise OptionError(f"{NAME} read no texts: leave out --backbone and --max-length.")
+    if (backbone, max_length, precision) != ("minilm", 128, "auto"):
+        raise OptionError(
+            f"{NAME} read no texts: leave out --backbone, --max-length and --precision."
+        )
     path, given = Path(source), dict(columns or {})
     if path.is_file() and "taxonomy" not in given:
         found = read_tree(path, **given)

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -112,4 +113,16 @@ def machine() -> str:
     """The processor and how many threads were used, in words."""
     threads = torch.get_num_threads()
     count = f"{threads} thread{'s' * (threads != 1)}"
-    return f"{platform.machine()}, {count}, torch {torch.__version__}"
+    return f"{_processor()}, {count}, torch {torch.__version__}"
+
+
+def _processor() -> str:
+    """As ``AMD EPYC (x86_64)`` where the system tells, else the architecture alone."""
+    architecture = platform.machine()
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return architecture
+    named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    name = next(named, "")
+    return f"{name} ({architecture})" if name else architecture

@@ -60,7 +60,7 @@ def _shortened(part: LabelledTexts, words: int | None) -> LabelledTexts:
 
 
 def train_and_measure(
-    bundle: DataBundle, trial: Trial, *, progress: bool = False
+    bundle: DataBundle, trial: Trial, *, precision: str = "auto", progress: bool = False
 ) -> dict[str, Any]:
     """Train a model and answer the test texts.
 
@@ -68,13 +68,14 @@ def train_and_measure(
         trial: its settings are ``options``, of :class:`~hyperlm.options.TrainingOptions`;
             ``texts``, ``words`` and ``answered``, see :func:`part_of`; and, of a decoder that
             answers in words, ``scoring``.
+        precision: arithmetic of the backbone.
     Returns:
         ``test``: the document of :func:`hyperlm.metrics.evaluate_predictions` with ``answers`` text
         by text; ``seconds`` of training; ``milliseconds``: of an answer, in batches of 8;
         ``trained`` and ``parameters``: their numbers; ``layers``.
     """
     settings = trial.settings
-    options = TrainingOptions(**settings["options"], seed=trial.seed)
+    options = TrainingOptions(**settings["options"], precision=precision, seed=trial.seed)
     part = part_of(
         bundle,
         texts=settings["texts"],
