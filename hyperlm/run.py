@@ -29,7 +29,7 @@ from hyperlm.heads import HyperbolicHead
 from hyperlm.lm import HierarchicalLM
 from hyperlm.lm.decoder import HierarchicalDecoder
 from hyperlm.options import TrainingOptions
-from hyperlm.progress import library_bars
+from hyperlm.quiet import library_bars
 from hyperlm.run_resume import check_same_data, stored_options
 from hyperlm.run_space import check_space, explained_failure
 from hyperlm.run_start import Model, build_model, layers_measured, load_run_data

@@ -41,6 +41,7 @@ ORDER = (
         "classifier",
         "training",
         "progress",
+        "quiet",
         "checkpoints",
         "runfolder",
         "run_texts",
@@ -56,13 +57,13 @@ LAYER = {name: depth for depth, names in enumerate(ORDER) for name in names}
 
 # Third-party library -> the parts of the package that may import it, anywhere in their code.
 MAY_IMPORT = {
-    "transformers": {"lm", "training", "progress", "run"},
+    "transformers": {"lm", "training", "progress", "quiet", "run"},
     "peft": {"lm"},
     "matplotlib": {"viz"},
     "typer": {"cli"},
     "rich": {"cli", "run"},
     "umap": {"viz"},
-    "huggingface_hub": {"data", "lm", "progress"},
+    "huggingface_hub": {"data", "lm", "quiet"},
     "datasets": {"data"},
     "pyarrow": {"data"},
     "onnxruntime": {"export"},
@@ -185,9 +186,17 @@ def test_the_command_is_there_without_its_heavy_libraries():
     assert done.stdout.strip() == "[]"
 
 
+def test_records_are_read_without_the_libraries_of_backbones():
+    """Each process of an experiment starts with this, whatever it is to do."""
+    heavy = {"peft", "geoopt", "transformers.trainer", "transformers.modeling_utils"}
+    code = f"import sys, hyperlm.experiments.workers; print(sorted({heavy} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
 def test_init_files_only_re_export():
     for path in sorted(ROOT.rglob("__init__.py")):
-        if path.parent in (ROOT, ROOT / "cli"):
+        if path.parent in (ROOT, ROOT / "cli", ROOT / "experiments"):
             continue  # lazy names and the assembled command, by design
         for node in ast.parse(path.read_text(encoding="utf-8")).body:
             text = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)

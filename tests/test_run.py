@@ -27,7 +27,7 @@ from hyperlm.card import model_card
 from hyperlm.data import load_data
 from hyperlm.errors import DataWarning, OptionError
 from hyperlm.options import TrainingOptions
-from hyperlm.progress import library_bars
+from hyperlm.quiet import library_bars
 from hyperlm.run import train
 from hyperlm.runfolder import read_record
 

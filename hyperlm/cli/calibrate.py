@@ -57,7 +57,7 @@ def calibrate(
     from hyperlm.classifier import load
     from hyperlm.classifier_text import TextClassifier
     from hyperlm.cli.output import show_json
-    from hyperlm.progress import quiet_libraries
+    from hyperlm.quiet import quiet_libraries
     from hyperlm.run_texts import (
         is_cut_from,
         is_file_of,

@@ -70,7 +70,7 @@ def evaluate(
     """Measure a trained model on labelled texts."""
     from hyperlm.classifier import load
     from hyperlm.cli.output import show_json
-    from hyperlm.progress import quiet_libraries
+    from hyperlm.quiet import quiet_libraries
     from hyperlm.run_texts import texts_of_run
 
     if mistakes is not None:

@@ -109,7 +109,7 @@ def experiment(
     from hyperlm.cli.output import show_json
     from hyperlm.experiments import ResultsFile
     from hyperlm.experiments.told import wholes_in
-    from hyperlm.progress import quiet_libraries
+    from hyperlm.quiet import quiet_libraries
 
     quiet_libraries()
     columns = {

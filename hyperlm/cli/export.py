@@ -28,7 +28,7 @@ def export(
     """
     from hyperlm.classifier import load
     from hyperlm.export import check_export, export_onnx
-    from hyperlm.progress import quiet_libraries
+    from hyperlm.quiet import quiet_libraries
 
     output = output.expanduser()
     check_export(output, overwrite=overwrite)

@@ -47,7 +47,7 @@ def generate(
     from hyperlm.cli.output import show_json
     from hyperlm.lm.hdlm import Sampling
     from hyperlm.lm.loading import load_decoder
-    from hyperlm.progress import quiet_libraries
+    from hyperlm.quiet import quiet_libraries
 
     sampling = None
     if sample is not None:

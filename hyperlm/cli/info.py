@@ -18,7 +18,7 @@ def info(
 ) -> None:
     """Say what a model is, what it was trained on and how well it does."""
     from hyperlm.cli.output import show_json
-    from hyperlm.progress import quiet_libraries
+    from hyperlm.quiet import quiet_libraries
 
     quiet_libraries()
     document = _describe(run)

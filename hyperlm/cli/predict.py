@@ -80,7 +80,7 @@ def predict(
     from hyperlm.classifier import load
     from hyperlm.data import choose_text_column, read_columns
     from hyperlm.data.columns import same_columns
-    from hyperlm.progress import quiet_libraries
+    from hyperlm.quiet import quiet_libraries
     from hyperlm.run_texts import trained_on
 
     quiet_libraries()

@@ -44,7 +44,7 @@ def serve(
             f"visualize {run} --output X.html' draws a page of a file."
         )
     from hyperlm.classifier import load
-    from hyperlm.progress import quiet_libraries
+    from hyperlm.quiet import quiet_libraries
     from hyperlm.viz.answering import answerer
     from hyperlm.viz.explorer import explorer_html, page_layouts
     from hyperlm.viz.serve import PageServer

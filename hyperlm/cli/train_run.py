@@ -39,7 +39,7 @@ def run_and_show(
 
     from hyperlm.checkpoints import last_checkpoint
     from hyperlm.cli.output import results_table, show_json
-    from hyperlm.progress import quiet_libraries
+    from hyperlm.quiet import quiet_libraries
     from hyperlm.run import train as train_run
     from hyperlm.runfolder import RECORD, read_record
 

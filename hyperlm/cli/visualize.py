@@ -291,7 +291,7 @@ def _read(
     figure: FigureName,
 ) -> "RunData":
     from hyperlm.data.tree import has_labels_to_show
-    from hyperlm.progress import quiet_libraries
+    from hyperlm.quiet import quiet_libraries
     from hyperlm.viz import read_source
 
     of_run = columns.get("label_columns") if data is None else None

@@ -26,7 +26,7 @@ from tqdm.auto import tqdm
 
 from hyperlm.errors import HyperlmError, HyperlmWarning
 from hyperlm.experiments.results import Record, ResultsFile
-from hyperlm.progress import quiet_libraries
+from hyperlm.quiet import quiet_libraries
 
 __all__ = ["Part", "cores", "run_parts", "unfinished", "usual_jobs"]
 
