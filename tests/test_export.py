@@ -105,16 +105,27 @@ def test_the_file_tells_nothing_of_the_machine(exported) -> None:
     assert str(folder.parent) not in written + (folder / "labels.json").read_text("utf-8")
 
 
-def test_texts_without_tokens_are_read_as_the_model_reads_them(backbone_of, tmp_path) -> None:
-    model = classifier(backbone_of("gpt2"))
-    # As those of decoders: nothing is put around a text, so an empty one is empty.
+RAGGED = Taxonomy.from_paths([*tree_paths()[:5], ("plant",), ("plant", "herb"), ("stone",)])
+
+
+@pytest.fixture(scope="module")
+def exported_decoder(backbone_of, tmp_path_factory):
+    """A decoder, whose tokenizer puts nothing around a text: an empty one has no token."""
+    head = {"dim": 4, "loss": "path", "geometry": "lorentz"}
+    model = classifier(backbone_of("gpt2"), RAGGED, several=0.1, head=head)
     bare = json.loads(model.model.tokenizer.backend_tokenizer.to_str()) | {"post_processor": None}
     model.model.tokenizer._tokenizer = Tokenizer.from_str(json.dumps(bare))
     assert not Tokenizer.from_str(json.dumps(bare)).encode("").ids
-    export_onnx(model, tmp_path / "out")
-    labels = json.loads((tmp_path / "out" / "labels.json").read_text("utf-8"))
+    folder = tmp_path_factory.mktemp("exports") / "decoder"
+    export_onnx(model, folder)
+    return model, folder
+
+
+def test_texts_without_tokens_are_read_as_the_model_reads_them(exported_decoder) -> None:
+    model, folder = exported_decoder
+    labels = json.loads((folder / "labels.json").read_text("utf-8"))
     for texts in ([""], ["", *TEXTS[:2], "carp0 " * 40]):
-        found = answers(tmp_path / "out", texts)["paths"]
+        found = answers(folder, texts)["paths"]
         for row, answer in enumerate(model.predict(texts, top_k=1)):
             best = answer.top[0]
             assert found[row, labels["paths"].index(list(best.path))] == pytest.approx(
@@ -122,10 +133,39 @@ def test_texts_without_tokens_are_read_as_the_model_reads_them(backbone_of, tmp_
             )
 
 
-def test_adapters_are_folded_in_and_the_callers_model_stays_as_it_is(
-    tiny_backbone, tmp_path
-) -> None:
-    model = classifier(tiny_backbone, lora={"rank": 2})
+def test_ragged_trees_several_labels_and_another_loss(exported_decoder) -> None:
+    _answers_alike(*exported_decoder)
+
+
+def test_joined_levels_and_a_learned_curvature(backbone_of, tmp_path) -> None:
+    head = {"dim": 4, "learn_curvature": True}
+    model = classifier(backbone_of("bert"), RAGGED, several=0.1, head=head, joined=True)
+    export_onnx(model, tmp_path / "out")
+    _answers_alike(model, tmp_path / "out")
+
+
+def _answers_alike(model: Classifier, folder: Path) -> None:
+    """The best path of each text, and the further ones, are those of the model."""
+    labels = json.loads((folder / "labels.json").read_text("utf-8"))
+    assert labels["several_from"] == 0.1
+    found = answers(folder, TEXTS)
+    best = [tuple(labels["paths"][at]) for at in found["paths"].argmax(1)]
+    assert best == [answer.path for answer in model.predict(TEXTS)]
+    some = decode_several(model.logits(TEXTS), RAGGED, 0.1, loss=model.model.head.loss_kind)
+    for row, shares in enumerate(found["shares"]):
+        reach = {tuple(labels["paths"][at]) for at in np.flatnonzero(shares >= 0.1)}
+        told = {RAGGED.path(int(end)) for end in some.nodes[row] if end >= 0}
+        # More reach it than are told where one path goes on in another.
+        assert told - {best[row]} <= reach
+        assert all(any(p[: len(q)] == q or q[: len(p)] == p for q in told) for p in reach - told)
+
+
+def test_two_parents_of_a_label_and_adapters_folded_in(tiny_backbone, tmp_path) -> None:
+    """The caller's model, here in bf16, stays as it is."""
+    edges = [("bird", "animal"), ("fish", "animal"), ("owl", "bird"), ("owl", "fish")]
+    dag = Taxonomy.from_edges([*edges, ("carp", "fish"), ("fern", "plant")])
+    head = {"dim": 4, "loss": "leaf", "geometry": "euclidean"}
+    model = classifier(tiny_backbone, dag, head=head, lora={"rank": 2})
     for name, parameter in model.model.named_parameters():
         if "lora_B" in name:
             torch.nn.init.normal_(parameter)
@@ -135,51 +175,15 @@ def test_adapters_are_folded_in_and_the_callers_model_stays_as_it_is(
     after = model.model.state_dict()
     assert before.keys() == after.keys()
     assert all(torch.equal(part, after[name]) for name, part in before.items())
-    found = answers(tmp_path / "out", TEXTS)["paths"].max(1)
+    found = answers(tmp_path / "out", TEXTS)["paths"]
     expected = [answer.top[0].probability for answer in model.predict(TEXTS, top_k=1)]
-    assert found == pytest.approx(expected, abs=0.02)
+    assert found.max(1) == pytest.approx(expected, abs=0.02)
     model.model.float().merge_lora()
-    expected = [answer.top[0].probability for answer in model.predict(TEXTS, top_k=1)]
-    assert found == pytest.approx(expected, abs=1e-3)
-
-
-@pytest.mark.parametrize(
-    ("architecture", "options"),
-    [
-        ("llama", {"head": {"dim": 4, "loss": "path", "geometry": "lorentz"}}),
-        ("bert", {"head": {"dim": 4, "learn_curvature": True}, "joined": True}),
-    ],
-    ids=["decoder-path-lorentz", "joined-level-poincare"],
-)
-def test_ragged_trees_several_labels_and_other_losses(
-    backbone_of, tmp_path, architecture, options
-) -> None:
-    ragged = Taxonomy.from_paths([*tree_paths()[:5], ("plant",), ("plant", "herb"), ("stone",)])
-    model = classifier(backbone_of(architecture), ragged, several=0.1, **options)
-    export_onnx(model, tmp_path / "out")
+    exact = model.predict(TEXTS, top_k=1)
+    assert found.max(1) == pytest.approx([a.top[0].probability for a in exact], abs=1e-3)
     labels = json.loads((tmp_path / "out" / "labels.json").read_text("utf-8"))
-    assert labels["several_from"] == 0.1
-    found = answers(tmp_path / "out", TEXTS)
-    best = [tuple(labels["paths"][at]) for at in found["paths"].argmax(1)]
-    assert best == [answer.path for answer in model.predict(TEXTS)]
-    some = decode_several(model.logits(TEXTS), ragged, 0.1, loss=model.model.head.loss_kind)
-    for row, shares in enumerate(found["shares"]):
-        reach = {tuple(labels["paths"][at]) for at in np.flatnonzero(shares >= 0.1)}
-        told = {ragged.path(int(end)) for end in some.nodes[row] if end >= 0}
-        # More reach it than are told where one path goes on in another.
-        assert told - {best[row]} <= reach
-        assert all(any(p[: len(q)] == q or q[: len(p)] == p for q in told) for p in reach - told)
-
-
-def test_two_parents_of_a_label(tiny_backbone, tmp_path) -> None:
-    edges = [("bird", "animal"), ("fish", "animal"), ("owl", "bird"), ("owl", "fish")]
-    dag = Taxonomy.from_edges([*edges, ("carp", "fish"), ("fern", "plant")])
-    model = classifier(tiny_backbone, dag, head={"dim": 4, "loss": "leaf", "geometry": "euclidean"})
-    export_onnx(model, tmp_path / "out")
-    labels = json.loads((tmp_path / "out" / "labels.json").read_text("utf-8"))
-    found = answers(tmp_path / "out", TEXTS)
-    ends = [labels["paths"][at][-1] for at in found["paths"].argmax(1)]
-    assert ends == [answer.path[-1] for answer in model.predict(TEXTS)]
+    ends = [labels["paths"][at][-1] for at in found.argmax(1)]
+    assert ends == [answer.path[-1] for answer in exact]
     assert "several parents" in (tmp_path / "out" / "README.md").read_text("utf-8")
 
 

@@ -94,9 +94,9 @@ def test_gradients_of_an_embedding_with_a_row_used_twice():
 
 
 @pytest.mark.parametrize(
-    ("steps", "lr", "dtype"), [(10_000, 1.0, torch.float32), (1_000, 0.1, torch.float64)]
+    ("steps", "lr", "dtype"), [(2_000, 1.0, torch.float32), (1_000, 0.1, torch.float64)]
 )
-def test_ten_thousand_outward_steps_stay_inside(steps, lr, dtype):
+def test_thousands_of_outward_steps_stay_inside(steps, lr, dtype):
     space = TangentBall(1.0)
     points = ManifoldParameter(0.1 * torch.eye(4, dtype=dtype), manifold=space)
     optimizer = RowAdam([points], lr=lr)

@@ -29,9 +29,8 @@ pytest_plugins = ["run_fixtures"]
     "changes",
     [
         {},
-        {"geometry": "lorentz", "coordinates": "native"},
-        {"learn_curvature": True, "patience": 1},
-        {"cone_weight": 0.1, "text_cone_weight": 0.1, "accumulate": 2},
+        {"geometry": "lorentz", "coordinates": "native", "cone_weight": 0.1, "accumulate": 2},
+        {"learn_curvature": True, "patience": 1, "text_cone_weight": 0.1},
         {"lora": 2, "init": "tree", "precision": "bf16"},
         {"freeze": True, "head": "linear"},
     ],
