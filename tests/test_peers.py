@@ -303,8 +303,19 @@ def test_the_report_adds_the_features_and_draws(frozen, asked, tmp_path):
     level = peers.arms_of(results, frozen.name)["per-level"][0].figures["test"]
     assert f"| {100 * level['path_consistency']:.1f} |" in lines["logistic regression per level"]
     assert level["path_consistency"] < 1
+    assert "computed in" not in text  # no backbone was trained
     image = tmp_path / f"peers-{frozen.name}.png"
     assert image.read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_report_says_in_what_backbones_computed(frozen, asked, tmp_path, monkeypatch):
+    monkeypatch.setattr(peers.importlib.util, "find_spec", lambda name: name)
+    results = ResultsFile(tmp_path / "r.jsonl")
+    peers.run(frozen, results, systems="flat-tuned,setfit,hyperbolic-tuned")
+    assert (
+        f"The backbone of flat fine-tuning and hyperlm, fine-tuned computed in {frozen.precision}; "
+        "SetFit trained and frozen features were timed in fp32."
+    ) in report_peers.section(results, tmp_path)
 
 
 def test_repeats_of_what_draws_nothing_are_one_run(frozen, asked, tmp_path):

@@ -41,7 +41,7 @@ def section(results: ResultsFile, images: Path) -> list[str]:
             continue
         kinds = _kinds(arms)
         parts += [f"### {name}", _table(arms, kinds, features)]
-        parts += _differences(arms)
+        parts += [*_precision(arms), *_differences(arms)]
         image = picture(images, NAME, name)
         _draw(arms, kinds, features, image)
         parts += [figure(image, f"Accuracy against the cost of training on {name}")]
@@ -166,6 +166,17 @@ def _column(arms: Arms, ours: str, others: Sequence[str], kind: Quantity) -> lis
     adjusted = holm([float("nan") if d.p_texts is None else d.p_texts for d in found])
     shown = [signed(d.over_seeds.mean, kind) for d in found]
     return [f"**{text}**" if p < 0.05 else text for text, p in zip(shown, adjusted, strict=True)]
+
+
+def _precision(arms: Arms) -> list[str]:
+    """In what the backbones of whole models computed, which costs depend on."""
+    ours = [arm for arm in arms if SYSTEMS[arm].method == "hyperlm train"]
+    if not ours:
+        return []
+    titles = " and ".join(SYSTEMS[arm].title for arm in ours)
+    told = arms[ours[0]][0].data.get("precision", "a precision that was not kept")
+    others = [*(["SetFit trained"] if "setfit" in arms else []), "frozen features were timed"]
+    return [f"The backbone of {titles} computed in {told}; {' and '.join(others)} in fp32."]
 
 
 def _settings(arms: Arms) -> str:
