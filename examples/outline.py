@@ -31,7 +31,7 @@ from hyperlm import load_data
 from hyperlm.classifier_text import answer_log_probs
 from hyperlm.lm.decoder import HierarchicalDecoder
 from hyperlm.lm.hdlm import SequenceCollator
-from hyperlm.progress import quiet_libraries
+from hyperlm.quiet import quiet_libraries
 from hyperlm.text_metrics import perplexity
 
 PLANNED = 4  # words of an outline

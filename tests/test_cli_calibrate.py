@@ -81,7 +81,7 @@ def test_an_export_of_before_is_named_with_its_command(
     command: Command, run: Path, demo_like: Path
 ) -> None:
     fit = ("calibrate", run, "--data", demo_like / "test.csv")
-    assert "exported" not in command(*fit).stderr
+    assert "export" not in command(*fit).stderr
     (run / "onnx").mkdir()
     (run / "onnx" / "model.onnx").touch()
     again = f"hyperlm export {run} --output {run / 'onnx'} --overwrite"

@@ -1,13 +1,17 @@
 """Runs in another precision are other runs, whatever a machine takes by default."""
 
+import json
+
 import pytest
 import torch
 from typer.testing import CliRunner
 
 from hyperlm.cli import app
 from hyperlm.errors import OptionError
-from hyperlm.experiments import compare_tuned, whole
+from hyperlm.experiments import answers, compare_tuned, peer_methods, whole
 from hyperlm.experiments.features import FrozenData
+from hyperlm.experiments.peer_hyperlm import Whole
+from hyperlm.experiments.peer_process import Job
 from hyperlm.experiments.results import ResultsFile
 from hyperlm.experiments.runner import run_all
 from hyperlm.experiments.settings import HeadRun
@@ -40,19 +44,21 @@ def test_heads_on_other_features_are_made_anew(read, tmp_path):
 
 def test_the_default_is_told_by_what_it_is_here(read):
     data = read()
-    wanted = resolve_precision("auto", torch.device(data.device))
-    assert resolve_precision(data.precision, data.device) == wanted
+    device = torch.device("cpu")
+    assert resolve_precision(data.precision, device) == resolve_precision("auto", device)
     assert data.describe()["precision"] == data.precision != "auto"
 
 
-def as_told(data, trial):
-    return whole.train_and_measure(data.bundle, trial, precision=data.precision)
+def tuned(data, results):
+    compare_tuned.run(data, results, seeds=1, dims=[4], arms=["poincare"], rates="1e-4")
 
 
-@pytest.mark.parametrize(
-    ("module", "train"), [(compare_tuned, compare_tuned.train_and_score), (whole, as_told)]
-)
-def test_whole_models_train_in_it(read, monkeypatch, module, train):
+def told(data, results):
+    answers.run(data, results, seeds=1, arms=["points"], layers="1,2,2")
+
+
+@pytest.mark.parametrize(("module", "run"), [(compare_tuned, tuned), (whole, told)])
+def test_whole_models_train_in_it(read, monkeypatch, tmp_path, module, run):
     class Built(Exception):
         pass
 
@@ -60,10 +66,22 @@ def test_whole_models_train_in_it(read, monkeypatch, module, train):
         raise Built(options.precision)
 
     monkeypatch.setattr(module, "build_model", build)
-    data = read("bf16")
-    trial = Trial("any", {"options": {"dim": 4}, "texts": 8, "words": 4, "answered": 4}, 0)
     with pytest.raises(Built, match="bf16"):
-        train(data, trial)
+        run(read("bf16"), ResultsFile(tmp_path / "results.jsonl"))
+
+
+def test_peers_are_told(read, tmp_path, monkeypatch):
+    class Asked(Exception):
+        pass
+
+    def process(folder, method):
+        given = json.loads((folder / "job.json").read_text("utf-8"))
+        del given["module"], given["class"]
+        raise Asked(Whole(Job(folder, **given)).options.precision)
+
+    monkeypatch.setattr(peer_methods, "_process", process)
+    with pytest.raises(Asked, match="bf16"):
+        peer_methods.ask(read("bf16"), Trial("hyperlm train", {"options": {}}))
 
 
 def test_what_is_no_precision_is_refused(read, demo_like, tmp_path):

@@ -7,7 +7,7 @@ from experiment_data import record
 from hyperlm.experiments import report
 from hyperlm.experiments.compare_geometries import NAME, arms_of
 from hyperlm.experiments.results import ResultsFile
-from hyperlm.experiments.sources import arguments, told_apart
+from hyperlm.experiments.sources import arguments, plain, told_apart
 
 PLAIN = {"name": "wos", "backbone": "minilm", "max_length": 128, "taxonomy": "t", "files": {"a": 1}}
 
@@ -68,6 +68,7 @@ def test_precision_is_told_where_runs_differ_in_it(tmp_path):
     two = results_of(tmp_path / "two", {"precision": "bf16"}, {"precision": "fp32"}, {})
     apart = told_apart(two)
     assert names(apart) == ["wos, bf16", "wos, fp32", "wos, precision not kept"]
+    assert {plain(record.data) for record in apart.records} == {"wos"}
     told = [arguments(apart.records, name) for name in names(apart)]
     assert told == ["--data wos --precision bf16", "--data wos --precision fp32", "--data wos"]
     for number, name in enumerate(names(apart)):

@@ -187,9 +187,18 @@ def test_the_command_is_there_without_its_heavy_libraries():
 
 
 def test_records_are_read_without_the_libraries_of_backbones():
-    """Each process of an experiment starts with this, whatever it is to do."""
+    """Before it knows what it is to do, a process of an experiment has imported this."""
     heavy = {"peft", "geoopt", "transformers.trainer", "transformers.modeling_utils"}
     code = f"import sys, hyperlm.experiments.workers; print(sorted({heavy} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_a_head_comes_without_the_compiler_and_the_libraries_of_backbones():
+    heavy = {"torch._dynamo", "transformers", "peft", "matplotlib"}
+    code = (
+        f"import sys; from hyperlm import HyperbolicHead; print(sorted({heavy} & set(sys.modules)))"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 

@@ -97,10 +97,10 @@ def test_steps_of_nothing_and_transport_to_the_same_point_have_their_derivatives
 
 
 @pytest.mark.parametrize("c", CURVATURES)
-@pytest.mark.parametrize("radius", [0.0, 0.3, 4.0])
-@pytest.mark.parametrize("length", [-6.0, -0.4, 0.0, 0.4, 6.0])
+@pytest.mark.parametrize("radius", [0.0, 0.3, 1.0, 4.0])
+@pytest.mark.parametrize("length", [-6.0, -4.0, -1.0, -0.3, 0.0, 0.4, 6.0])
 def test_radial_steps_of_tangent_vectors_have_all_their_derivatives(c, radius, length):
-    """By point and by step; also from the origin, and of no length."""
+    """By point and by step; also from the origin and to it, and of no length."""
     space = TangentBall(c)
     x = torch.zeros(3, dtype=torch.float64)
     u = torch.zeros(3, dtype=torch.float64)

@@ -314,7 +314,7 @@ def test_the_report_says_in_what_backbones_computed(frozen, asked, tmp_path, mon
     peers.run(frozen, results, systems="flat-tuned,setfit,hyperbolic-tuned")
     assert (
         f"The backbone of flat fine-tuning and hyperlm, fine-tuned computed in {frozen.precision}; "
-        "SetFit trained and frozen features were timed in fp32."
+        "SetFit trained in fp32."
     ) in report_peers.section(results, tmp_path)
 
 

@@ -174,6 +174,6 @@ def _tell_of_exports(run: Path) -> None:
     for graph in sorted(run.glob("*/model.onnx")):
         folder = shlex.quote(str(graph.parent))
         say(
-            f"Note: {graph.parent} was exported with the fit of before; make it again: "
+            f"Note: {graph.parent} keeps the fit that it was exported with; make it again: "
             f"hyperlm export {shlex.quote(str(run))} --output {folder} --overwrite"
         )

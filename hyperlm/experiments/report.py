@@ -25,7 +25,7 @@ from hyperlm.experiments import (
 from hyperlm.experiments.markdown import table
 from hyperlm.experiments.published import COLUMNS, NOTE, ROWS, SETS
 from hyperlm.experiments.results import Record, ResultsFile
-from hyperlm.experiments.sources import told_apart
+from hyperlm.experiments.sources import plain, told_apart
 
 __all__ = ["write_report"]
 
@@ -116,7 +116,7 @@ def _document(results: ResultsFile, path: Path, images: Path) -> str:
     parts = [_TITLE, how.replace("\n", " "), *_texts(results.records), made]
     for section in _SECTIONS:
         parts += section(results, images)
-    if SETS & {record.data["name"] for record in results.records}:
+    if SETS & {plain(record.data) for record in results.records}:
         parts += ["## Figures of others", NOTE, table(COLUMNS, ROWS)]
     return "\n\n".join(parts) + "\n"
 
@@ -127,7 +127,7 @@ def _texts(records: Sequence[Record]) -> list[str]:
     for record in records:
         test = record.figures.get("test", {})
         # Other names are of the same texts, read otherwise.
-        if "answers" in test and "," not in (name := record.data["name"]) and name not in found:
+        if "answers" in test and "," not in (name := plain(record.data)) and name not in found:
             few = test.get("few", {}).get("texts")
             found[name] = f"{name} {test['n']:,}" + (f" ({few:,} *few*)" if few else "")
     return [f"Test texts: {', '.join(found[name] for name in sorted(found))}."] if found else []

@@ -9,7 +9,7 @@ from hyperlm.experiments.answers import NAME, arms_of, budget
 from hyperlm.experiments.markdown import BARS, figure, picture, save_picture, spread, table
 from hyperlm.experiments.quantities import Quantity, interval, known
 from hyperlm.experiments.results import Record, ResultsFile
-from hyperlm.experiments.sources import called
+from hyperlm.experiments.sources import called, precision_option
 from hyperlm.experiments.verdicts import against
 from hyperlm.viz.intervals import Lines, intervals_figure
 
@@ -82,7 +82,8 @@ def _budget(record: Record) -> str:
         f"epochs, {record.figures['test']['n']} test texts, the first "
         f"{settings['words'] or 'words up to the limit'} words of each. "
         f"`hyperlm experiment {NAME} --data {called(record.data)} "
-        f"--backbone {settings['backbone']} --max-length {settings['max_length']} {told}`"
+        f"--backbone {settings['backbone']} --max-length {settings['max_length']} "
+        f"{' '.join([*precision_option(record.data), told])}`"
     )
 
 

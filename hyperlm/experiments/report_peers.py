@@ -9,6 +9,7 @@ from hyperlm.experiments.markdown import figure, picture, save_picture, signed, 
 from hyperlm.experiments.peers import NAME, SYSTEMS, arms_of, features_of
 from hyperlm.experiments.quantities import Quantity, interval, known, quantities, values
 from hyperlm.experiments.results import Record, ResultsFile
+from hyperlm.experiments.sources import plain
 from hyperlm.experiments.statistics import compare, holm
 from hyperlm.experiments.trials import Trial
 from hyperlm.viz.scatter import scatter_figure
@@ -45,10 +46,9 @@ def section(results: ResultsFile, images: Path) -> list[str]:
         image = picture(images, NAME, name)
         _draw(arms, kinds, features, image)
         parts += [figure(image, f"Accuracy against the cost of training on {name}")]
-        if name in _PUBLISHED:
-            parts.append(
-                table(("published, not on this split", "figures", "source"), _PUBLISHED[name])
-            )
+        published = _PUBLISHED.get(plain(next(iter(arms.values()))[0].data))
+        if published is not None:
+            parts.append(table(("published, not on this split", "figures", "source"), published))
         parts.append(_settings(arms))
     if not parts:
         return []
@@ -175,8 +175,12 @@ def _precision(arms: Arms) -> list[str]:
         return []
     titles = " and ".join(SYSTEMS[arm].title for arm in ours)
     told = arms[ours[0]][0].data.get("precision", "a precision that was not kept")
-    others = [*(["SetFit trained"] if "setfit" in arms else []), "frozen features were timed"]
-    return [f"The backbone of {titles} computed in {told}; {' and '.join(others)} in fp32."]
+    others = [
+        *(["SetFit trained"] if "setfit" in arms else []),
+        *(["frozen features were timed"] if any(SYSTEMS[arm].frozen for arm in arms) else []),
+    ]
+    rest = f"; {' and '.join(others)} in fp32" if others else ""
+    return [f"The backbone of {titles} computed in {told}{rest}."]
 
 
 def _settings(arms: Arms) -> str:

@@ -49,7 +49,8 @@ _INTRODUCTION = (
     "(dagger: over seeds alone, on these texts), adjusted over the dimensions of a pair, and not "
     "for all that stands here: some are chance. `±`: over seeds. Less is better of *severity*, "
     "*distance* (both in edges, of which deep trees have more) and *ECE*. Of one set in several "
-    "forms (length of texts, backbone, dropout, files) that with the most runs of a pair counts."
+    "forms (length of texts, backbone, its dropout and precision, files) that with the most runs "
+    "of a pair counts."
 )
 _Pool = Mapping[str, tuple[Sequence[Record], Sequence[Record]]]
 """By set, the records of two arms at one dimension for the seeds that both have."""

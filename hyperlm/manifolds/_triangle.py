@@ -32,7 +32,8 @@ class Triangle:
         ahead = torch.sinh(a - n)
         # Angles at the origin and at the new point, each opposite a known side.
         outset = _angle(sin, cos, 0)
-        around = _angle(sinh_n * sin, ahead + sinh_n * torch.cosh(a) * open_, 0)
+        self.along = ahead + sinh_n * torch.cosh(a) * open_  # sinh(radius) cos(angle)
+        around = _angle(sinh_n * sin, self.along, 0)
         self.angle = torch.where(a > 0, around, outset)
         # At the origin itself, where no direction leads on, transport turns nothing.
         straight = outset - self.angle
@@ -57,13 +58,12 @@ class Step:
         self.across = across - dot(p, across) * p
         side, self.aside = radius_and_direction(self.across)
         self.n, cos, sin = heading(rise, side)
-        triangle = Triangle(a, self.n, cos, sin)
+        self.triangle = triangle = Triangle(a, self.n, cos, sin)
         self.radius, self.angle, self.turn = triangle.radius, triangle.angle, triangle.turn
 
     def end(self) -> Tensor:
-        """Where the step leads; its derivatives are those of steps beside it if it is radial."""
-        out = self.radius * torch.cos(self.angle) * self.p
-        return out + sinhc(self.n) / sinhc(self.radius) * self.across
+        """Where the step leads; has its derivatives where the step is radial, or ends at 0."""
+        return (self.triangle.along * self.p + sinhc(self.n) * self.across) / sinhc(self.radius)
 
     def towards(self, angle: Tensor) -> Tensor:
         """Unit vector at ``angle`` from p in the plane of the step."""

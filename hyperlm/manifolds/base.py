@@ -216,7 +216,7 @@ class Geometry(Manifold):
         """Inverse of ``_to_frame``: back to the coordinates of the geometry."""
 
     def expmap_transp(self, x: Tensor, u: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        """``(expmap(x, u), v carried there)``."""
+        """``(expmap(x, u), v carried there)``; at ``u = 0`` without the derivatives of a point."""
         return self._retr_transp(x, u, v, math.inf)
 
     def transp_follow_retr(self, x: Tensor, u: Tensor, v: Tensor) -> Tensor:

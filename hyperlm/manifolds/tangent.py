@@ -67,14 +67,12 @@ class TangentBall(Geometry):
         x, u = torch.broadcast_tensors(s * x, s * u)
         a, p = radius_and_direction(x)
         w = self._to_frame(a, p, u)
-        n = norm(w)
         # Sides of a triangle have no derivative where one is null. The point in space, sinh of its
         # radius times its direction, has; it loses digits where both are long and one undoes the
         # other.
-        space = torch.cosh(n) * sinhc(a) * x
-        space = space + sinhc(n) * (w + sinhc(a / 2).square() / 2 * dot(x, w) * x)
-        near = arsinhc(norm(space)) * space
-        return torch.where(torch.minimum(a, n) < 1, near, Step(a, p, w).end()) / s
+        short = torch.minimum(a, norm(w)) < 1
+        space = _in_space(*(torch.where(short, part, 0) for part in (x, w)))
+        return torch.where(short, arsinhc(norm(space)) * space, Step(a, p, w).end()) / s
 
     def glide(self, x: Tensor, v: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
         """See :meth:`Geometry.glide`; two combinations of ``x`` and ``v``."""
@@ -160,6 +158,13 @@ class TangentBall(Geometry):
 
     def _off(self, x: Tensor, atol: float, rtol: float) -> Tensor:
         return (norm(x) > self.radius_limit(x.dtype) * (1 + rtol) + atol).squeeze(-1)
+
+
+def _in_space(x: Tensor, w: Tensor) -> Tensor:
+    """Coordinates in space, on the hyperboloid, of the end of a step ``w`` in the carried frame."""
+    a, n = norm(x), norm(w)
+    along = torch.cosh(n) * sinhc(a) + sinhc(n) * sinhc(a / 2).square() / 2 * dot(x, w)
+    return along * x + sinhc(n) * w
 
 
 def _per(radius: Tensor) -> Tensor:
