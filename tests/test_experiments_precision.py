@@ -1,6 +1,7 @@
 """Runs in another precision are other runs, whatever a machine takes by default."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -47,6 +48,26 @@ def test_the_default_is_told_by_what_it_is_here(read):
     device = torch.device("cpu")
     assert resolve_precision(data.precision, device) == resolve_precision("auto", device)
     assert data.describe()["precision"] == data.precision != "auto"
+
+
+def test_the_command_says_what_does_not_count_here(read, demo_like, tiny_backbone, tmp_path):
+    results = ResultsFile(tmp_path / "results.jsonl")
+    run_all([HeadRun(dim=4, epochs=1)], read("bf16"), results, labels={"experiment": "one"})
+    untold = {key: value for key, value in read("fp32").describe().items() if key != "precision"}
+    results.append([replace(results.records[0], data=untold)])
+    command = ["experiment", "layer-sweep", "--data", str(demo_like), "--max-length", "32"]
+    command += ["--backbone", str(tiny_backbone), "-o", str(results.path), "--dims", "4,5"]
+    told = {}
+    for precision in ("bf16", "fp32"):
+        done = CliRunner().invoke(app, [*command, "--precision", precision])
+        assert done.exit_code == 1, "two dimensions are one too many"
+        told[precision] = " ".join(done.stderr.split())
+    assert "in the file are in" not in told["bf16"]
+    assert f"1 run on {demo_like.name} in the file are in bf16" in told["fp32"]
+    assert "Go on with them by --precision bf16" in told["fp32"]
+    assert all(
+        f"1 run on {demo_like.name} in the file do not say" in words for words in told.values()
+    )
 
 
 def tuned(data, results):

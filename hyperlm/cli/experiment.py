@@ -1,6 +1,7 @@
 """``hyperlm experiment``: one named question in, measured runs in a results file out."""
 
 import inspect
+from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -13,7 +14,7 @@ from hyperlm.cli.errors import Debug, say
 from hyperlm.errors import OptionError
 
 if TYPE_CHECKING:
-    from hyperlm.experiments import ResultsFile
+    from hyperlm.experiments import FrozenData, ResultsFile
 
 __all__ = ["experiment"]
 
@@ -202,6 +203,8 @@ def _run(
     parts = []
     for source in dict.fromkeys(sources):
         data = getattr(module, "read", FrozenData)(source, **features)
+        if isinstance(data, FrozenData):
+            _tell_of_precision(data, results)
         if jobs < 2 or not split:
             told = module.run(data, results, progress=features["progress"], **settings)
             if told:
@@ -218,6 +221,25 @@ def _run(
     if parts:
         run_parts(parts, results.path, jobs=jobs, progress=features["progress"])
         results.reload()
+
+
+def _tell_of_precision(data: "FrozenData", results: "ResultsFile") -> None:
+    """Say that runs in the file were made in another precision, before all are made anew."""
+    here = data.describe()
+    others = Counter(
+        record.data.get("precision")
+        for record in results.records
+        if record.data != here and record.data | {"precision": data.precision} == here
+    )
+    for precision, count in others.items():
+        told = f"{count} run{'s' * (count != 1)} on {data.name}"
+        if precision is None:
+            say(f"Note: {told} in the file do not say their precision, and do not count here.")
+        else:
+            say(
+                f"Note: {told} in the file are in {precision} and do not count here, in "
+                f"{data.precision}. Go on with them by --precision {precision}."
+            )
 
 
 def _changed(run: Callable[..., None], name: str, changes: Sequence[str]) -> dict[str, Any]:
