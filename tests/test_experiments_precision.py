@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from hyperlm.cli import app
 from hyperlm.errors import OptionError
-from hyperlm.experiments import answers, compare_tuned, peer_methods, whole
+from hyperlm.experiments import answers, compare_tuned, peer_methods, report, whole
 from hyperlm.experiments.features import FrozenData
 from hyperlm.experiments.peer_hyperlm import Whole
 from hyperlm.experiments.peer_process import Job
@@ -41,6 +41,9 @@ def test_heads_on_other_features_are_made_anew(read, tmp_path):
     assert (one["precision"], other["precision"]) == ("fp32", "bf16")
     of_exact, of_rounded = (data.splits(run)["val"].features for data in (exact, rounded))
     assert 0 < (of_exact - of_rounded).abs().max() < 0.1 * of_exact.abs().max()
+    report.write_report(results, tmp_path / "results.md")
+    text = (tmp_path / "results.md").read_text(encoding="utf-8")
+    assert "; backbones compute in bf16 and fp32." in text
 
 
 def test_the_default_is_told_by_what_it_is_here(read):

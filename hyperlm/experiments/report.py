@@ -142,9 +142,11 @@ def _provenance(records: Sequence[Record]) -> str:
         for record in trained
     )
     machines = sorted({record.context["machine"] for record in trained})
+    read = sorted({str(r.data["precision"]) for r in trained if "precision" in r.data})
+    computed = f"; backbones compute in {' and '.join(read)}" if read else ""
     days = sorted({record.context["at"][:10] for record in trained})
     when = days[0] if len(days) == 1 else f"{days[0]} to {days[-1]}"
     return (
         f"{len(trained)} runs, {seconds / 60:.0f} minutes of processor time, {when}, on "
-        f"{'; '.join(machines)}."
+        f"{'; '.join(machines)}{computed}."
     )
