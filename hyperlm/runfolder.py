@@ -12,6 +12,7 @@ import os
 import shutil
 import time
 import uuid
+import warnings
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from hyperlm.checkpoints import discard_torn, last_checkpoint
-from hyperlm.errors import ModelError, OutputError
+from hyperlm.errors import HyperlmWarning, ModelError, OutputError
 
 __all__ = [
     "RECORD",
@@ -151,7 +152,13 @@ class RunFolder:
                 "it has finished, or stop it first."
             ) from None
         except (NotImplementedError, OSError):
-            # A file system without locks: what is left is check_ours().
+            # What is left is check_ours().
+            warnings.warn(
+                f"{self.shown}: this file system has no locks, so that nothing stops a second run "
+                "in this folder while this one trains. Start none, or train on a local disk.",
+                HyperlmWarning,
+                stacklevel=2,
+            )
             with contextlib.suppress(OSError):
                 (self.path / _LOCK).unlink(missing_ok=True)
             return

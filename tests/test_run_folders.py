@@ -11,7 +11,7 @@ from run_records import Killed, assert_same_weights
 from safetensors import SafetensorError
 
 from hyperlm.checkpoints import discard_torn, last_checkpoint
-from hyperlm.errors import HyperlmError, ModelError, OutputError
+from hyperlm.errors import HyperlmError, HyperlmWarning, ModelError, OutputError
 from hyperlm.lm import HierarchicalLM
 from hyperlm.options import TrainingOptions
 from hyperlm.run import train
@@ -207,7 +207,7 @@ def test_a_lock_is_let_go_by_whom_it_belongs_to(tmp_path: Path) -> None:
     second.let_go()  # again
 
 
-def test_a_file_system_without_locks_is_done_without(
+def test_a_file_system_without_locks_is_done_without_and_said(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def acquire(self: Any, *_: Any, **__: Any) -> None:
@@ -217,7 +217,8 @@ def test_a_file_system_without_locks_is_done_without(
     monkeypatch.setattr("hyperlm.runfolder.FileLock.acquire", acquire)
     folder = RunFolder(tmp_path / "run")
     folder.claim(record("only"))
-    folder.hold()
+    with pytest.warns(HyperlmWarning, match="has no locks.* local disk"):
+        folder.hold()
     assert [path.name for path in folder.path.iterdir()] == ["run.json"]
     folder.release()
     folder.let_go()
