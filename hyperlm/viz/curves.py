@@ -19,7 +19,7 @@ from hyperlm.viz.style import caption, heading, in_style, new_figure, panel
 __all__ = ["Panel", "curves_figure", "draw_panel"]
 
 _ACROSS = 2  # panels side by side
-_LINES = ("o", "s", "^", "D", "v", "P")
+_LINES = ("o", "s", "^", "D", "v", "P", "X", "*")  # lines of near colours differ in these
 
 
 @dataclass(frozen=True)
