@@ -3,11 +3,13 @@
 import csv
 import re
 from pathlib import Path
+from unittest.mock import create_autospec
 
 import pytest
 import torch
 
 import hyperlm
+import hyperlm.export
 from hyperlm.lm import backbone as backbones
 
 ROOT = Path(__file__).parent.parent
@@ -60,8 +62,12 @@ def test_the_table_of_descriptions(runs, tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore:.*pin_memory")  # a plain Trainer's, without a GPU
-def test_the_guide_for_python(runs, tmp_path):
+def test_the_guide_for_python(runs, tmp_path, monkeypatch):
+    # Half a minute of torch's; what it writes has tests of its own.
+    export = create_autospec(hyperlm.export.export_onnx)
+    monkeypatch.setattr(hyperlm.export, "export_onnx", export)
     found = runs("docs/python.md")
+    export.assert_called_once_with(found["model"], "runs/mine/onnx")
     taxonomy = found["taxonomy"]
     again = found["metrics"]["test"]["path_accuracy"]
     assert found["model"].evaluate(found["test"])["path_accuracy"] == again

@@ -269,8 +269,8 @@ def test_every_output_is_compared(exported, cheaply, tmp_path, monkeypatch, wron
         export_onnx(model, tmp_path / "out")
 
 
-def test_what_cannot_be_written_says_so(exported, tmp_path, monkeypatch) -> None:
-    model, _, _ = exported
+def test_what_cannot_be_written_says_so(tiny_backbone, tmp_path, monkeypatch) -> None:
+    model = classifier(tiny_backbone, Taxonomy.from_paths([("a",), ("b",)]), layers=[1])
     with monkeypatch.context() as patch:
         patch.setattr(polar, "_operators", lambda: _polar_ops)  # which no runtime knows
         with pytest.raises(ModelError, match=r"No ONNX function found .*polar_pairwise"):

@@ -243,7 +243,9 @@ def test_umap_keeps_clusters_with_the_root_at_the_centre():
     top = np.array([tree.path_nodes(n)[0] for n in range(len(tree))])
     u = (3 * np.eye(5)[top] + cloud(len(tree), 5, 0, 0.15)) / 2  # c = 4
     texts = texts_at(u[10:14] + 1e-3)
+    threads = torch.get_num_threads()
     plan = project(run_of(u, 4.0, texts, tree), "umap")
+    assert torch.get_num_threads() == threads  # which numba sets for all of OpenMP
     near = pairwise(plan.tangents) + 1e9 * np.eye(len(tree))
     assert (top[near.argmin(1)] == top).all()
     to_texts = polar.pairwise_dist(*map(torch.from_numpy, (plan.texts, plan.tangents))).numpy()

@@ -66,10 +66,15 @@ def umap_plane(u: NDArray[np.float64], *, c: float = 1.0, seed: int = 0) -> NDAr
         random_state=seed,
         n_jobs=1,
     )
+    threads = torch.get_num_threads()
     with warnings.catch_warnings():
         # New points could not be added later, which nobody asks for.
         warnings.filterwarnings("ignore", message=r"precomputed_knn\[2\]")
-        sheet = np.asarray(fitted.fit_transform(points.astype(np.float32)), dtype=np.float64)
+        try:
+            sheet = np.asarray(fitted.fit_transform(points.astype(np.float32)), dtype=np.float64)
+        finally:
+            # Numba gives the OpenMP that torch shares as many threads as there are cores.
+            torch.set_num_threads(threads)
     if not np.isfinite(sheet).all():
         raise OffManifoldError(
             "UMAP diverged on these points. Choose another seed, or the projection pca."
