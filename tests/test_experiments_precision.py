@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from hyperlm.cli import app
 from hyperlm.errors import OptionError
-from hyperlm.experiments import answers, compare_tuned, peer_methods, report, whole
+from hyperlm.experiments import answers, compare_tuned, features, peer_methods, report, whole
 from hyperlm.experiments.features import FrozenData
 from hyperlm.experiments.peer_hyperlm import Whole
 from hyperlm.experiments.peer_process import Job
@@ -17,6 +17,7 @@ from hyperlm.experiments.results import ResultsFile
 from hyperlm.experiments.runner import run_all
 from hyperlm.experiments.settings import HeadRun
 from hyperlm.experiments.trials import Trial
+from hyperlm.lm import HierarchicalLM
 from hyperlm.training import resolve_precision
 
 
@@ -51,6 +52,26 @@ def test_the_default_is_told_by_what_it_is_here(read):
     device = torch.device("cpu")
     assert resolve_precision(data.precision, device) == resolve_precision("auto", device)
     assert data.describe()["precision"] == data.precision != "auto"
+
+
+def test_a_gpu_decides_where_there_is_one(read, monkeypatch):
+    """No GPU takes part: only what is asked of it, and that the models come back from there."""
+    gpu, went = torch.device("cuda", 0), []
+    monkeypatch.setattr(features, "first_device", lambda: gpu)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda *_: True)
+    data = read()
+    assert data.precision == "bf16"
+    assert read("fp16").precision == "fp16"  # which a processor refuses
+
+    to = HierarchicalLM.to
+    monkeypatch.setattr(
+        HierarchicalLM, "to", lambda model, at: went.append(at) or to(model, torch.device("cpu"))
+    )
+    run = HeadRun(dim=4, epochs=1)
+    here = data.splits(run)["val"].features
+    assert went == [gpu] * 3
+    torch.testing.assert_close(here, read("bf16").splits(run)["val"].features)
+    assert data.head(run).points.device.type == here.device.type == "cpu"
 
 
 def test_the_command_says_what_does_not_count_here(read, demo_like, tiny_backbone, tmp_path):

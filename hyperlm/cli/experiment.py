@@ -84,7 +84,7 @@ def experiment(
         typer.Option(
             help="Arithmetic of the backbone, as for train. Runs of another one are others, also "
             "where auto takes it on another machine.",
-            metavar="auto|fp32|bf16",
+            metavar="auto|fp32|bf16|fp16",
         ),
     ] = "auto",
     text_column: Annotated[str | None, typer.Option(help="As for train.", metavar="NAME")] = None,

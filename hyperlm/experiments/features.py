@@ -28,11 +28,10 @@ from hyperlm.lm.names import name_features, start_from_names
 from hyperlm.options_checks import flag
 from hyperlm.taxonomy import Taxonomy
 from hyperlm.training import encode
-from hyperlm.training_setup import precision_name, resolve_precision
+from hyperlm.training_setup import first_device, precision_name, resolve_precision
 
 __all__ = ["FrozenData", "Split"]
 
-_DEVICE = torch.device("cpu")  # computes features, once
 FEW = 5  # training texts of a class, at most, to count as a class with few examples
 
 
@@ -58,9 +57,10 @@ class FrozenData:
         data: as ``hyperlm train --data``.
         backbone: as there.
         max_length: tokens read of a text.
-        precision: arithmetic of the backbone on the processor, as for ``hyperlm train``: of the
-            texts' features, and of whole models that experiments train. Answers differ with it, and
-            runs are told apart by it. What a start takes from label names is always float32.
+        precision: arithmetic of the backbone where it computes, on a GPU if there is one, as for
+            ``hyperlm train``: of the texts' features, and of whole models that experiments train.
+            Answers differ with it, and runs are told apart by it. What a start takes from label
+            names is always float32, from the processor, where the heads are trained too.
         columns: ``text_column``, ``label_columns``, ``path_separator``, ``label_separator``,
             ``taxonomy``, as for :func:`~hyperlm.data.load_data`, where they are not the usual ones.
         progress: show bars while features are computed.
@@ -80,7 +80,8 @@ class FrozenData:
         check_trainable(self.bundle)
         self.name = _named(data_name(self.bundle.source), columns or {})
         self.backbone, self.max_length, self.progress = backbone, max_length, progress
-        self.precision = precision_name(resolve_precision(precision, _DEVICE))
+        self._device = first_device()
+        self.precision = precision_name(resolve_precision(precision, self._device))
         self.taxonomy: Taxonomy = self.bundle.taxonomy
         self._columns = dict(columns or {})
         self._texts: int | None = None
@@ -264,10 +265,14 @@ class FrozenData:
 
     def _encoded(self, model: HierarchicalLM, name: str) -> Tensor:
         texts = self.bundle.split(name).texts
-        precision = resolve_precision(self.precision, _DEVICE)
-        encoded = encode(
-            model, texts, None, frozen=True, precision=precision, progress=self.progress
-        )
+        precision = resolve_precision(self.precision, self._device)
+        model.to(self._device)  # type: ignore[arg-type]  # a wrapper hides the signature
+        try:
+            encoded = encode(
+                model, texts, None, frozen=True, precision=precision, progress=self.progress
+            )
+        finally:
+            model.cpu()
         assert encoded.features is not None  # a frozen encoding has them
         return encoded.features
 

@@ -110,10 +110,12 @@ def run_trials(
 
 
 def machine() -> str:
-    """The processor and how many threads were used, in words."""
+    """The processor, how many threads were used, and the GPU if there is one, in words."""
     threads = torch.get_num_threads()
-    count = f"{threads} thread{'s' * (threads != 1)}"
-    return f"{_processor()}, {count}, torch {torch.__version__}"
+    parts = [_processor(), f"{threads} thread{'s' * (threads != 1)}"]
+    if torch.cuda.is_available():
+        parts.append(torch.cuda.get_device_name())
+    return ", ".join([*parts, f"torch {torch.__version__}"])
 
 
 def _processor() -> str:
