@@ -20,7 +20,7 @@ from torch import Tensor
 
 from hyperlm import decoding
 from hyperlm.cuts import Cuts, Loss, cuts_of
-from hyperlm.errors import OptionError
+from hyperlm.errors import ModelError, OptionError
 from hyperlm.heads.losses import gold_ends
 from hyperlm.taxonomy import Taxonomy
 
@@ -60,7 +60,7 @@ def fit_temperature(
         OptionError: no text has a label that ends a path; gold that is no node numbers, or not one
             for each text. ModelError: see :mod:`hyperlm.decoding`.
     """
-    cuts = cuts_of(taxonomy)
+    cuts, logits = cuts_of(taxonomy), decoding.as_scores(logits)
     gold = _end_nodes(gold, len(logits), cuts)
     terminals = set(cuts.terminals.tolist())
     known = [row for row, ends in enumerate(gold) if terminals.intersection(ends)]
@@ -119,11 +119,11 @@ def path_nll(
         None where no text is left.
     Raises:
         OptionError: As for :func:`fit_temperature`, gold that is no node numbers; a temperature
-            that is not positive.
+            that is not positive. ModelError: As for :func:`hyperlm.decoding.decode`.
     """
     if not 0 < temperature < math.inf:
         raise OptionError(f"temperature {temperature:g}: it must be positive and finite.")
-    cuts = cuts_of(taxonomy)
+    cuts, logits = cuts_of(taxonomy), decoding.as_scores(logits)
     gold = _end_nodes(gold, len(logits), cuts)
     place = {node: at for at, node in enumerate(cuts.terminals.tolist())}
     columns = [[place[int(end)] for end in ends if int(end) in place] for ends in gold]
@@ -173,4 +173,10 @@ def _is_node(value: object, nodes: int) -> bool:
 
 def _scores(logits: Tensor, cuts: Cuts, loss: Loss) -> Tensor:
     """Log-scores of all paths, ``(n, T)`` float64."""
-    return decoding.path_scores(logits, cuts, loss=loss)[:, cuts.terminals].double()
+    scores = decoding.path_scores(logits, cuts, loss=loss)[:, cuts.terminals].double()
+    if masked := scores.amax(1).eq(-torch.inf).nonzero()[:, 0].tolist():
+        raise ModelError(
+            f"{len(masked)} rows of logits mask every path with -inf. Leave at least one terminal "
+            "reachable."
+        )
+    return scores

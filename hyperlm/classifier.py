@@ -27,6 +27,7 @@ from hyperlm.errors import DataError, OptionError
 from hyperlm.lm import HierarchicalLM
 from hyperlm.lm.batches import Collator, by_batches, tokenise
 from hyperlm.lm.loading import answers_in_words, load_decoder, load_model
+from hyperlm.lm.running import at_rest
 from hyperlm.metrics import evaluate_predictions, tree_distances
 from hyperlm.prediction import Alternative, Prediction
 from hyperlm.run_texts import texts_of_run
@@ -57,13 +58,26 @@ class Classifier:
         model: a trained model.
         batch_size: texts a forward pass.
         run: where it was loaded from, for :meth:`texts`.
+
+    It answers without dropout, also while the model is in training mode, and may be asked by
+    several threads at once.
+
+    Raises:
+        OptionError: ``model`` is something else.
     """
 
     warm_up = 64  # texts answered, at most a batch, before the clock of evaluate() starts
+    _kind: type = HierarchicalLM
 
     def __init__(
         self, model: HierarchicalLM, *, batch_size: int = 64, run: str | Path | None = None
     ) -> None:
+        if not isinstance(getattr(model, "_orig_mod", model), self._kind):  # or compiled
+            raise OptionError(
+                f"{type(self).__name__} takes a {self._kind.__name__}, not {type(model).__name__}: "
+                "hyperlm.load(folder) reads a saved model of either kind; a HierarchicalDecoder in "
+                "memory goes into hyperlm.classifier_text.TextClassifier."
+            )
         self.model = model.eval()
         self.run = run
         self.taxonomy = model.taxonomy
@@ -167,7 +181,8 @@ class Classifier:
             logits[rows] = out.logits.float().cpu()
             points[rows] = out.points.float().cpu()
 
-        by_batches(order, self.batch_size, answer)
+        with at_rest(model):
+            by_batches(order, self.batch_size, answer)
         return logits, torch.empty(0, model.head.dim) if points is None else points
 
     def predict(

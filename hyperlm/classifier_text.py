@@ -21,6 +21,7 @@ from hyperlm.data import LabelledTexts, gold_nodes
 from hyperlm.errors import ModelError, OptionError
 from hyperlm.lm.decoder import Answer, HierarchicalDecoder
 from hyperlm.lm.hdlm import SequenceCollator, Session
+from hyperlm.lm.running import at_rest
 from hyperlm.prediction import Alternative, Prediction
 from hyperlm.text_metrics import corpus_bleu, distinct, perplexity, rouge_l
 
@@ -40,6 +41,7 @@ class TextClassifier(Classifier):
     """
 
     warm_up = 8  # a text takes a tenth of a second and more here
+    _kind = HierarchicalDecoder
 
     def __init__(
         self,
@@ -50,7 +52,7 @@ class TextClassifier(Classifier):
         scoring: str = "constrained",
         run: str | Path | None = None,
     ) -> None:
-        if model.taxonomy is None:
+        if isinstance(model, HierarchicalDecoder) and model.taxonomy is None:
             raise ModelError(
                 "This decoder knows no labels, only free text. Use 'hyperlm generate', or answer()."
             )
@@ -234,13 +236,14 @@ def answer_log_probs(
             name: value.to(model.device)
             for name, value in collate(examples[start : start + batch_size]).items()
         }
-        states = model.stack.run(
-            0,
-            max(model.layers),
-            input_ids=batch["input_ids"],
-            attention_mask=batch["attention_mask"],
-            keep=sorted(set(model.layers)),
-        )
+        with at_rest(model):
+            states = model.stack.run(
+                0,
+                max(model.layers),
+                input_ids=batch["input_ids"],
+                attention_mask=batch["attention_mask"],
+                keep=sorted(set(model.layers)),
+            )
         for level, layer in enumerate(model.layers, start=1):
             here = batch["levels"][:, 1:] == level
             scores = model.level_logits(level, states[layer][:, :-1][here]).float().log_softmax(-1)

@@ -1,6 +1,7 @@
 """Node scores -> one path that exists.
 
-In: logits ``(B, N)``, one per node of the taxonomy (higher is better; N excludes the root). Out:
+In: logits ``(B, N)``, a tensor or a NumPy array, one per node of the taxonomy (higher is better; N
+excludes the root). Out:
 the best root-to-terminal path of every text, its probability, and marginals of the inner nodes.
 Everything here is exact: a tree is decoded by sums along its paths, a DAG by dynamic programming
 over its levels, never by a beam.
@@ -30,6 +31,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, get_args
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -41,6 +43,7 @@ __all__ = [
     "Cuts",
     "Decoded",
     "Loss",
+    "as_scores",
     "decode",
     "decode_threshold",
     "level_answers",
@@ -85,6 +88,21 @@ class Decoded:
             return tuple(taxonomy.name(node) for node in rows if node >= 0)
 
         return [named(row) for row in self.path_nodes.tolist()]
+
+
+def as_scores(logits: Any) -> Tensor:
+    """Scores as a tensor: of a NumPy array, one that shares its memory where it can.
+
+    Raises:
+        ModelError: neither a tensor nor an array.
+    """
+    if isinstance(logits, np.ndarray) and logits.dtype.kind in "fiub":
+        return torch.from_numpy(np.require(logits, requirements=["C", "W"]))
+    if not isinstance(logits, Tensor):
+        raise ModelError(
+            f"Logits are a {type(logits).__name__}: pass a tensor or a NumPy array of numbers."
+        )
+    return logits
 
 
 def path_scores(
@@ -218,12 +236,19 @@ def decode_threshold(marginals: Tensor, decoded: Decoded, threshold: float) -> D
     """
     if not 0 <= threshold <= 1:
         raise OptionError(f"decode_threshold: threshold {threshold:g} is outside [0, 1].")
-    paths = decoded.path_nodes
+    paths, marginals = decoded.path_nodes, as_scores(marginals)
     if paths.ndim != 2 or marginals.ndim != 2 or len(marginals) != len(paths):
         raise ModelError(
             f"decode_threshold: marginals {tuple(marginals.shape)} and paths {tuple(paths.shape)} "
             "must be (B, N) and (B, L) of the same texts."
         )
+    if paths.numel() and int(paths.max()) >= marginals.shape[1]:
+        raise ModelError(
+            f"decode_threshold: a path goes through node {int(paths.max())}, and the marginals are "
+            f"those of {marginals.shape[1]} nodes. Take both from the same logits and taxonomy."
+        )
+    if marginals.isnan().any():
+        raise ModelError("decode_threshold: marginals hold NaN. Take them from marginals().")
     sure = marginals.gather(1, paths.clamp_min(0)).masked_fill(paths < 0, -1.0)  # (B, L)
     kept = (sure.float() >= threshold).cumprod(1).bool()  # 1 less a rounding is 1
     last = kept.sum(1, keepdim=True) - 1  # (B, 1), -1 where nothing is kept
@@ -249,6 +274,8 @@ def level_answers(logits: Tensor, taxonomy: Taxonomy | Cuts, *, loss: Loss = "le
     def work(cuts: Cuts, x: Tensor, start: int) -> tuple[Tensor, ...]:
         if loss == "level":
             scores = cuts.level_logits(x)
+            masked = torch.stack([part.amax(1) for part in scores], 1).eq(-torch.inf).any(1)
+            _refuse(masked, start, "mask a whole level with -inf. Leave a node of each reachable")
         else:
             log_prob, came_from = _log_posterior(cuts, x, loss, 1.0, start)
             scores = cuts.sums_in_cuts(log_prob.exp(), came_from)
@@ -265,6 +292,7 @@ def raw_consistent(logits: Tensor, taxonomy: Taxonomy | Cuts, *, loss: Loss = "l
 
     They do where each next answer is a child that lies in its own level, or the same node again.
     """
+    logits = as_scores(logits)
     cuts = cuts_of(taxonomy).to(logits.device)
     answers = level_answers(logits, cuts, loss=loss)
     upper, lower = answers[:, :-1], answers[:, 1:]  # (B, L - 1)
@@ -279,6 +307,7 @@ def _by_chunk(
     work: Callable[[Cuts, Tensor, int], tuple[Tensor, ...]],
 ) -> tuple[Tensor, ...]:
     """Check the logits and run ``work`` on a few rows at a time, so that memory stays bounded."""
+    logits = as_scores(logits)
     cuts = cuts_of(taxonomy).to(logits.device)
     if logits.ndim != 2 or logits.shape[1] != cuts.num_nodes or not logits.is_floating_point():
         raise ModelError(

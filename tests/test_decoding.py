@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from decoding_oracle import (
@@ -36,6 +37,7 @@ from hyperlm.decoding import (
     raw_consistent,
     top_k,
 )
+from hyperlm.errors import ModelError
 from hyperlm.taxonomy import Taxonomy
 
 
@@ -255,6 +257,41 @@ def test_threshold_may_stop_at_the_root_or_nowhere() -> None:
     assert root.nodes.tolist() == [-1]
     assert root.paths(RAGGED) == [()]
     assert root.prob.tolist() == [1.0]
+
+
+def test_threshold_refuses_what_does_not_belong_together() -> None:
+    x = torch.arange(len(RAGGED), dtype=torch.float).unsqueeze(0)
+    full, sure = decode(x, RAGGED), marginals(x, RAGGED)
+    end = int(full.path_nodes.max())
+    with pytest.raises(ModelError, match=f"through node {end}, and the marginals are those of 1 "):
+        decode_threshold(sure[:, :1], full, 0.5)
+    with pytest.raises(ModelError, match="hold NaN"):
+        decode_threshold(sure * torch.nan, full, 0.5)
+
+
+def test_scores_may_be_arrays() -> None:
+    x = random_logits(RAGGED, 3)
+    for given_ in (x.numpy(), x.numpy()[:, ::-1][:, ::-1], np.asfortranarray(x.numpy())):
+        given_.flags.writeable = False
+        for ask in (decode, marginals, level_answers, raw_consistent, path_scores):
+            mine, theirs = ask(given_, RAGGED), ask(x, RAGGED)
+            if ask is decode:
+                mine, theirs = mine.nodes, theirs.nodes
+            assert torch.equal(mine, theirs)
+    sure = marginals(x, RAGGED)
+    short = decode_threshold(sure.numpy(), decode(x, RAGGED), 0.5)
+    assert torch.equal(short.nodes, decode_threshold(sure, decode(x, RAGGED), 0.5).nodes)
+    for wrong in (x.tolist(), "logits", np.array([["a"]])):
+        with pytest.raises(ModelError, match="pass a tensor or a NumPy array of numbers"):
+            decode(wrong, RAGGED)
+
+
+def test_a_level_that_is_masked_has_no_answer() -> None:
+    x = torch.zeros(2, len(RAGGED))
+    x[1] = -torch.inf
+    for ask in (decode, level_answers, raw_consistent):
+        with pytest.raises(ModelError, match=r"1 rows of logits mask .*First rows: 1\."):
+            ask(x, RAGGED)
 
 
 @settings(max_examples=20, deadline=None)

@@ -23,6 +23,7 @@ from hyperlm.embedding import (
     save_points,
     sized_tree,
 )
+from hyperlm.embedding.files import read_tensors, write_tensors
 from hyperlm.embedding.losses import lifted, similarity_sum
 from hyperlm.embedding.relations import take
 from hyperlm.errors import DataError, OffManifoldError, OptionError
@@ -309,6 +310,18 @@ def test_points_come_back_from_their_file(dag, tmp_path):
     assert torch.equal(back, points)
     assert (taxonomy, c) == (dag, 0.3)
     assert [p.name for p in tmp_path.iterdir()] == ["p.safetensors"]
+    with pytest.raises(OptionError, match=r"points \(2, \d\) for a taxonomy of \d+ nodes"):
+        save_points(tmp_path / "p.safetensors", points[:2], dag)
+    with pytest.raises(OffManifoldError, match="points: 1 of"):
+        save_points(
+            tmp_path / "p.safetensors", points.index_fill(0, torch.tensor(1), math.nan), dag
+        )
+    assert torch.equal(load_points(tmp_path / "p.safetensors")[0], points)
+    tensors, metadata = read_tensors(tmp_path / "p.safetensors")
+    write_tensors(tmp_path / "less.safetensors", {"points": tensors["points"][1:]}, metadata)
+    with pytest.raises(DataError, match=r"less\.safetensors: points .* for a taxonomy of"):
+        load_points(tmp_path / "less.safetensors")
+    (tmp_path / "less.safetensors").unlink()
     (tmp_path / "no.safetensors").write_bytes(b"nothing")
     with pytest.raises(DataError, match="safetensors"):
         load_points(tmp_path / "no.safetensors")

@@ -39,6 +39,29 @@ def loaded(folder):
     return model.eval()
 
 
+@pytest.mark.parametrize("options", KINDS, ids=lambda o: "-".join(map(str, o)) or "tied")
+@pytest.mark.parametrize("architecture", ["gpt2", "qwen2"])
+def test_new_tokens_are_scored_and_saved(architecture, options, folders, tmp_path):
+    model = made(folders[architecture], **options)
+    with torch.no_grad():
+        before = model(inputs(model)["input_ids"]).logits
+    size = before.shape[-1]
+    model.tokenizer.add_tokens(["<new>", "<newer>"])
+    assert model.resize_token_embeddings(size + 2).num_embeddings == size + 2
+    assert model.format.tokenizer is model.tokenizer
+    after = model(inputs(model)["input_ids"]).logits
+    assert after.shape[-1] == size + 2
+    torch.testing.assert_close(after[..., :size], before)
+    # A new token is as likely as the mean of the others, before it is learnt.
+    assert (after[..., size:] < after.amax(-1, keepdim=True)).all()
+    model(**inputs(model)).loss.backward()
+    model.save_pretrained(tmp_path)
+    again = loaded(tmp_path)
+    assert torch.equal(again(inputs(model)["input_ids"]).logits, after)
+    model.resize_token_embeddings(size - 3)
+    assert model(inputs(model)["input_ids"][:, :1] * 0).logits.shape[-1] == size - 3
+
+
 def test_auto_classes_know_a_saved_decoder(folders, tmp_path):
     model = made(folders["gpt2"])
     model.save_pretrained(tmp_path)

@@ -95,6 +95,18 @@ def test_a_rank_below_one_is_refused(rank):
         inject_lora(backbone("bert"), rank=rank)
 
 
+@pytest.mark.parametrize(
+    ("lora", "told"),
+    [({}, "the rank is missing"), ({"r": 4}, "lora: r is unknown; it takes rank, alpha, dropout"),
+     ({"rank": 4, "dropout": 1.5}, "dropout 1.5 is no probability below 1"),
+     ({"rank": 4, "adapter": "dora"}, "adapter 'dora' is unknown"), ({"rank": 0}, "rank 0")],
+)  # fmt: skip
+def test_options_that_it_does_not_know_are_refused(tiny_backbone, lora, told):
+    taxonomy = Taxonomy.from_paths([("a",), ("b",)])
+    with pytest.raises(OptionError, match=told):
+        HierarchicalLM.from_backbone(str(tiny_backbone), taxonomy, lora=lora)
+
+
 def test_a_model_without_linear_maps_in_blocks_is_refused():
     class Flat(nn.Module):
         def __init__(self):

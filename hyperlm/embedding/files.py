@@ -17,7 +17,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from hyperlm.errors import DataError, OutputError
+from hyperlm.errors import DataError, OptionError, OutputError
+from hyperlm.manifolds import polar
 from hyperlm.taxonomy import Taxonomy
 
 __all__ = ["load_points", "read_tensors", "save_points", "write_tensors"]
@@ -36,8 +37,15 @@ def save_points(
     Args:
         c: Curvature is ``-c``; 0 is flat space.
     Raises:
-        OutputError: The file cannot be written.
+        OutputError: The file cannot be written. OptionError: Not one row for each node.
+        OffManifoldError: Points that are no numbers.
     """
+    if points.ndim != 2 or len(points) != len(taxonomy):
+        raise OptionError(
+            f"{path}: points {tuple(points.shape)} for a taxonomy of {len(taxonomy)} nodes; give "
+            "(N, d), a row for each node in the order of their numbers."
+        )
+    polar.check_finite(points, "points")
     metadata = {
         "taxonomy": json.dumps(taxonomy.to_dict(), ensure_ascii=False),
         "c": repr(float(c)),
@@ -62,11 +70,17 @@ def load_points(path: str | PathLike[str]) -> tuple[Tensor, Taxonomy, float]:
         )
     try:
         taxonomy = Taxonomy.from_dict(json.loads(metadata["taxonomy"]))
-        return tensors["points"], taxonomy, float(metadata["c"])
+        points, c = tensors["points"], float(metadata["c"])
     except ValueError as error:  # JSON that is none, or a c that is no number
         raise DataError(
             f"{path}: its metadata is damaged ({error}). Write the file again with hyperlm embed."
         ) from error
+    if points.ndim != 2 or len(points) != len(taxonomy):
+        raise DataError(
+            f"{path}: points {tuple(points.shape)} for a taxonomy of {len(taxonomy)} nodes. Write "
+            "the file again with hyperlm embed."
+        )
+    return points, taxonomy, c
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:

@@ -290,11 +290,13 @@ def text_length(asked: int | None, name: str, model: PreTrainedModel) -> int:
     """Tokens of a text that a model reads: as asked, or ``USUAL_LENGTH``, or all it can.
 
     Raises:
-        OptionError: the backbone ``name`` reads fewer than were asked for.
+        OptionError: the backbone ``name`` reads fewer than were asked for, or less than one.
     """
     limit = longest_input(model)
     if asked is None:
         return min(USUAL_LENGTH, limit or USUAL_LENGTH)
+    if asked < 1:
+        raise OptionError(f"--max-length {asked}: at least 1 token of a text has to be read.")
     if limit is not None and asked > limit:
         raise OptionError(
             f"--max-length {asked}: {name} reads at most {limit} tokens. Give {limit} or less."

@@ -12,7 +12,7 @@ from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
 from hyperlm.errors import ModelError, OptionError
 from hyperlm.lm.backbone import auto_class, num_layers, resolve_layers
-from hyperlm.lm.lora import inject_lora, merge_lora, train_adapters_alone
+from hyperlm.lm.lora import checked_lora, inject_lora, merge_lora, train_adapters_alone
 from hyperlm.taxonomy import Taxonomy
 
 __all__ = ["BackboneModel", "backbone_settings", "refuse_unknown"]
@@ -152,5 +152,5 @@ def backbone_settings(
         "backbone_config": copy.deepcopy(backbone.config),
         "backbone_name": name,
         "layers": list(resolved),
-        "lora": dict(lora) if lora else None,
+        "lora": None if lora is None else checked_lora(lora),
     }

@@ -25,7 +25,7 @@ from hyperlm.lm.hdlm.answers import Answer, Answers
 from hyperlm.lm.hdlm.config import HierarchicalDecoderConfig
 from hyperlm.lm.hdlm.format import SequenceFormat
 from hyperlm.lm.hdlm.grammar import Grammar
-from hyperlm.lm.hdlm.heads import LevelHead
+from hyperlm.lm.hdlm.heads import LevelHead, resized
 from hyperlm.lm.hdlm.loading import (
     check_copied_head,
     embedding_matrix,
@@ -37,6 +37,7 @@ from hyperlm.lm.hdlm.search import Cost, Hypothesis, Sampling, search
 from hyperlm.lm.hdlm.stack import LayerStack
 from hyperlm.lm.hdlm.staged import Session
 from hyperlm.lm.hdlm.weights import check_weights, loss_weights
+from hyperlm.lm.running import at_rest
 from hyperlm.taxonomy import Taxonomy
 
 __all__ = ["Answer", "Answers", "HierarchicalDecoder", "HierarchicalDecoderOutput"]
@@ -150,7 +151,7 @@ class HierarchicalDecoder(BackboneModel):
             | ({"bias": True} if output.bias is not None else {}),
             weights=loss_weights(weights, levels),
             # More than its context is no error here: a text is cut to what the answer leaves of it.
-            max_length=max_length or text_length(None, name, backbone),
+            max_length=text_length(None, name, backbone) if max_length is None else max_length,
             max_text_tokens=max_text_tokens,
             cue=cue,
             level_names=list(level_names) if level_names else None,
@@ -178,6 +179,21 @@ class HierarchicalDecoder(BackboneModel):
         for head in self.head:
             assert isinstance(head, LevelHead)
             head.copy_from(weight, bias)
+
+    def resize_token_embeddings(self, *args: Any, **kwargs: Any) -> nn.Embedding:
+        """As of every model of the library; what scores tokens is resized with the embedding."""
+        embedding: nn.Embedding = super().resize_token_embeddings(*args, **kwargs)
+        rows = embedding_matrix(self.backbone).shape[0]
+        own = self.unembedding
+        if own is not None:
+            own.weight, own.out_features = resized(own.weight, rows), rows
+            if own.bias is not None:
+                own.bias = resized(own.bias, rows)
+        for head in self.head:
+            assert isinstance(head, LevelHead)
+            head.resize(rows)
+        self.__dict__.pop("_format", None)  # of the tokenizer as it was
+        return embedding
 
     def _init_weights(self, module: nn.Module) -> None:
         # The backbone initialises itself when it is built; only a head can be missing its weights.
@@ -337,16 +353,17 @@ class HierarchicalDecoder(BackboneModel):
             Answers; their cost leaves out what had been computed before.
         """
         form = self.format
-        found, left_out, cost = search(
-            session,
-            Grammar(form, constrained=constrained),
-            session.layers,
-            self.level_logits,
-            width=width,
-            scoring=scoring,
-            sampling=sampling,
-            watch=watch,
-        )
+        with at_rest(self):
+            found, left_out, cost = search(
+                session,
+                Grammar(form, constrained=constrained),
+                session.layers,
+                self.level_logits,
+                width=width,
+                scoring=scoring,
+                sampling=sampling,
+                watch=watch,
+            )
         return Answers.read(found, left_out, cost, form, drawn=sampling is not None)
 
 

@@ -23,6 +23,7 @@ from hyperlm.heads import HierarchicalHead, HyperbolicHead, LinearHead
 from hyperlm.lm.backbone import num_layers
 from hyperlm.lm.hdlm.stack import _find_layers
 from hyperlm.lm.pooling import pool
+from hyperlm.lm.running import alone, at_rest
 
 __all__ = ["Conditioning", "check_layers", "expected_vector", "joined_states"]
 
@@ -137,8 +138,8 @@ def joined_states(
 ) -> Tensor:
     """Pooled states of all levels, ``(B, L, D)``, in one pass through the backbone.
 
-    What a level predicts is added to every token behind the block that serves it. One model must
-    not be run from two threads at once: the blocks are watched while it runs.
+    What a level predicts is added to every token behind the block that serves it. The blocks are
+    watched meanwhile: threads that run one model wait for one another.
 
     Args:
         layers: of each level, strictly rising, from 1.
@@ -165,6 +166,7 @@ def joined_states(
         return (states, *output[1:]) if isinstance(output, tuple) else states
 
     with contextlib.ExitStack() as undo:
+        undo.enter_context(alone(backbone))
         for level, layer in enumerate(layers):
             if layer < depth:
                 # Outside of what gradient checkpointing computes twice.
@@ -186,10 +188,6 @@ def joined_states(
 def _project(head: HierarchicalHead, level: int, pooled: Tensor) -> Tensor:
     """The tangent of a level without dropout: the blocks above are told what is told in use."""
     project = head.each_projection()[level]
-    training = project.training
-    try:
-        project.eval()
+    with at_rest(project):
         tangent: Tensor = project(pooled)
-    finally:
-        project.train(training)
     return tangent

@@ -3,6 +3,7 @@
 The adapters are injected in place, so the model keeps its class, its forward and its way of saving.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 from peft import LoraConfig, inject_adapter_in_model
@@ -15,7 +16,7 @@ from hyperlm.errors import OptionError
 from hyperlm.lm.hyplora import HypLoraLinear
 from hyperlm.options_checks import ADAPTERS
 
-__all__ = ["inject_lora", "lora_targets", "merge_lora", "train_adapters_alone"]
+__all__ = ["checked_lora", "inject_lora", "lora_targets", "merge_lora", "train_adapters_alone"]
 
 
 def lora_targets(backbone: PreTrainedModel) -> list[str]:
@@ -43,6 +44,30 @@ def lora_targets(backbone: PreTrainedModel) -> list[str]:
     return sorted(names)
 
 
+def checked_lora(lora: Mapping[str, Any]) -> dict[str, Any]:
+    """Options of adapters, those of :func:`inject_lora`, before anything is built with them.
+
+    Raises:
+        OptionError: a name it does not know, no rank, or a value out of range.
+    """
+    known = ("rank", "alpha", "dropout", "adapter")
+    if unknown := sorted(set(lora) - set(known)):
+        raise OptionError(f"lora: {', '.join(unknown)} is unknown; it takes {', '.join(known)}.")
+    if "rank" not in lora:
+        raise OptionError("lora: the rank is missing; give {'rank': 16}, or None for no adapters.")
+    if lora["rank"] < 1:
+        raise OptionError(
+            f"LoRA of rank {lora['rank']}: the rank must be at least 1; 8 to 32 are usual."
+        )
+    if not 0 <= lora.get("dropout", 0.0) < 1:
+        raise OptionError(f"lora: dropout {lora['dropout']:g} is no probability below 1.")
+    if lora.get("adapter", "lora") not in ADAPTERS:
+        raise OptionError(
+            f"adapter {lora['adapter']!r} is unknown; choose one of {', '.join(ADAPTERS)}."
+        )
+    return dict(lora)
+
+
 def inject_lora(
     backbone: PreTrainedModel,
     *,
@@ -54,11 +79,11 @@ def inject_lora(
     """Freeze the backbone and add trainable rank-``rank`` adapters to it, in place.
 
     ``adapter`` is ``lora`` or ``hyplora``; for the latter see :mod:`hyperlm.lm.hyplora`.
+
+    Raises:
+        OptionError: see :func:`checked_lora`; a backbone without linear maps to adapt.
     """
-    if rank < 1:
-        raise OptionError(f"LoRA of rank {rank}: the rank must be at least 1; 8 to 32 are usual.")
-    if adapter not in ADAPTERS:
-        raise OptionError(f"adapter {adapter!r} is unknown; choose one of {', '.join(ADAPTERS)}.")
+    checked_lora({"rank": rank, "dropout": dropout, "adapter": adapter})
     targets = lora_targets(backbone)
     options: dict[str, Any] = {
         "r": rank,

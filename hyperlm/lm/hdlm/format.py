@@ -43,8 +43,9 @@ class SequenceFormat:
         max_text_tokens: most tokens generated on a level of free text.
         cue: between text and answer.
     Raises:
-        OptionError: no level at all; names that tokenise to nothing, or siblings that tokenise
-            alike; a context that the answers alone fill. ModelError: no token to end with.
+        OptionError: no level at all; lengths below 1; names that tokenise to nothing, or siblings
+            that tokenise alike; a context that the answers alone fill. ModelError: no token to end
+            with.
     """
 
     def __init__(
@@ -65,6 +66,11 @@ class SequenceFormat:
             raise OptionError(
                 f"{text_levels} levels of free text and {self.label_levels} of labels: there must "
                 "be at least one level. Give a taxonomy, or text_levels of 1 or more."
+            )
+        if min(max_length, max_text_tokens) < 1:
+            raise OptionError(
+                f"max_length {max_length}, max_text_tokens {max_text_tokens}: of a text, and of a "
+                "level of free text, there is at least 1 token."
             )
         self.max_length, self.context = max_length, context
         self.max_text_tokens = max_text_tokens

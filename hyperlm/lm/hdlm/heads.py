@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from hyperlm.errors import OptionError
 
-__all__ = ["HEAD_KINDS", "LevelHead"]
+__all__ = ["HEAD_KINDS", "LevelHead", "resized"]
 
 HEAD_KINDS = ("tied", "lora", "free")
 
@@ -83,6 +83,15 @@ class LevelHead(nn.Module):
         if self.bias is not None and bias is not None:
             self.bias.copy_(bias)
 
+    def resize(self, vocabulary: int) -> None:
+        """Score so many tokens: new ones like the mean of the others, without a correction."""
+        if self.weight is not None:
+            self.weight = resized(self.weight, vocabulary)
+        if self.bias is not None:
+            self.bias = resized(self.bias, vocabulary)
+        if self.up is not None:
+            self.up = resized(self.up, vocabulary, fill=0.0)
+
     def forward(
         self,
         states: Tensor,
@@ -114,3 +123,13 @@ class LevelHead(nn.Module):
         if self.down is not None and up is not None:
             scores = scores + F.linear(F.linear(normed, self.down), up)
         return scores
+
+
+@torch.no_grad()
+def resized(old: Tensor, rows: int, *, fill: float | None = None) -> nn.Parameter:
+    """A parameter with ``rows`` in its first dimension; new ones are ``fill``, or the mean."""
+    kept = old[:rows]
+    new = torch.empty(rows, *old.shape[1:], dtype=old.dtype, device=old.device)
+    new[: len(kept)] = kept
+    new[len(kept) :] = old.mean(0) if fill is None else fill
+    return nn.Parameter(new, requires_grad=old.requires_grad)

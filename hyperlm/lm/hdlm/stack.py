@@ -5,7 +5,7 @@ Blocks are counted from 1; states of layer ``l`` are what block ``l`` leaves, be
 
 The model's own forward does the work, with the blocks that are not wanted passing their input on:
 masks, rotary angles, scalings of the embedding and caches are then right for every architecture,
-and nothing of it is written a second time here. One model must not be run from two threads at once.
+and nothing of it is written a second time here. Threads that run one model wait for one another.
 """
 
 import contextlib
@@ -20,6 +20,7 @@ from transformers.cache_utils import CacheLayerMixin, DynamicLayer, LinearAttent
 
 from hyperlm.errors import ModelError
 from hyperlm.lm.backbone import num_layers
+from hyperlm.lm.running import alone, at_rest
 
 __all__ = ["LayerStack", "StageCache"]
 
@@ -156,7 +157,11 @@ class LayerStack:
             inputs["attention_mask"] = torch.tensor([mask], device=device)
         if self.takes_positions:
             inputs["position_ids"] = torch.tensor([positions], device=device)
-        with self._at_rest(), self._only(0, self.depth, None, (self.depth,), kept):
+        with (
+            alone(self.backbone),
+            at_rest(self.backbone),
+            self._only(0, self.depth, None, (self.depth,), kept),
+        ):
             self.backbone(**inputs)
         return kept[self.depth][0, -1].float()
 
@@ -164,16 +169,6 @@ class LayerStack:
         """Whether two states ``(D,)`` differ by no more than arithmetic."""
         precision = torch.finfo(self.backbone.dtype).eps ** 0.5
         return bool((a - b).norm() <= precision * a.norm())
-
-    @contextlib.contextmanager
-    def _at_rest(self) -> Iterator[None]:
-        """Without dropout, so that the random numbers of a training run stay as they are."""
-        training = self.backbone.training
-        self.backbone.eval()
-        try:
-            yield
-        finally:
-            self.backbone.train(training)
 
     def run(
         self,
@@ -206,7 +201,7 @@ class LayerStack:
         if position_ids is not None and self.takes_positions:
             inputs["position_ids"] = position_ids
         kept: dict[int, Tensor] = {}
-        with self._only(first, last, states, keep or (last,), kept):
+        with alone(self.backbone), self._only(first, last, states, keep or (last,), kept):
             self.backbone(**inputs)
         return kept
 
@@ -247,7 +242,8 @@ class LayerStack:
             )
             token = torch.zeros(1, 1, dtype=torch.long, device=self.backbone.device)
             try:
-                with self._at_rest():
+                # The random numbers of a training run stay as they are.
+                with at_rest(self.backbone):
                     self.backbone(
                         input_ids=token, attention_mask=torch.ones_like(token), use_cache=False
                     )

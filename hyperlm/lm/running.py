@@ -1,0 +1,44 @@
+"""How a model is run while somebody else may run it too, or has left it in training mode.
+
+Two context managers: one thread at a time where blocks are watched or skipped, and no dropout
+while a model answers.
+"""
+
+import contextlib
+import threading
+from collections.abc import Iterator
+from weakref import WeakKeyDictionary
+
+from torch import nn
+
+__all__ = ["alone", "at_rest"]
+
+# Beside the models and not in them: a lock can be neither copied nor pickled.
+_LOCKS: WeakKeyDictionary[nn.Module, threading.RLock] = WeakKeyDictionary()
+_GUARD = threading.Lock()
+
+
+@contextlib.contextmanager
+def alone(backbone: nn.Module) -> Iterator[None]:
+    """Threads that run this backbone wait for one another.
+
+    For passes that put hooks on its blocks or skip some of them: the hooks of one thread would see
+    the states of all.
+    """
+    with _GUARD:
+        lock = _LOCKS.setdefault(backbone, threading.RLock())
+    with lock:
+        yield
+
+
+@contextlib.contextmanager
+def at_rest(module: nn.Module) -> Iterator[None]:
+    """Without dropout, also in training mode; each part is then in the mode it was in."""
+    awake = [part for part in module.modules() if part.training]
+    for part in awake:
+        part.training = False
+    try:
+        yield
+    finally:
+        for part in awake:
+            part.training = True
