@@ -38,6 +38,67 @@ def test_search_completes_and_the_keyboard_chooses(tab, run):
     assert tab.evaluate("document.activeElement.id") == "map"
 
 
+def test_a_second_search_begins_anew_and_the_first_can_be_opened_again(browser, tmp_path):
+    names = ["n" * 300, "rtl\u202eoverride", "ze\u200bro", "किताब", "काताब", "Café"]
+    labels = taxonomy_data(Taxonomy.from_paths([(name,) for name in names]))
+    write_explorer(labels, tmp_path / "page.html")
+    page = open_page(browser, (tmp_path / "page.html").as_uri())
+    for typed, name in (("nnn", names[0]), ("rtlo", names[1]), ("zero", names[2]), ("cafe", "Café"),
+                        ("किताब", "किताब")):  # fmt: skip
+        page.evaluate("hyperlm.app.canvas.focus()")
+        page.key("/")
+        page.type(typed)  # in place of what the box holds
+        found = page.evaluate("hyperlm.app.search.found")
+        assert [names[node] for node in found] == [name]
+        page.key("Enter")
+        again = page.evaluate("hyperlm.app.search.matches(hyperlm.app.search.input.value)")
+        assert [names[node] for node in again] == [name]
+    page.close()
+
+
+def test_keys_work_wherever_nobody_types(browser, address, run):
+    tab = open_page(browser, address)
+    assert tab.evaluate("document.activeElement === document.body")
+    tab.key("ArrowDown")  # nothing has been clicked yet
+    assert state(tab, "node") == len(run.taxonomy)
+    tab.key("+")
+    tab.settle()
+    assert tab.evaluate("hyperlm.app.scene.zoom") > 1
+    for box in ("show-texts", "density", "layout"):
+        tab.call("n => hyperlm.app.choose(n)", 0)
+        tab.call("id => document.getElementById(id).focus()", box)
+        tab.key("Escape")
+        assert state(tab, "node") == -1
+        tab.key("/")
+        assert tab.evaluate("document.activeElement.id") == "search"
+    tab.evaluate("document.getElementById('density').focus()")
+    tab.key("?")
+    assert tab.evaluate("document.getElementById('help').open")
+    tab.close()
+
+
+def test_long_lists_are_read_to_their_end(browser, tmp_path):
+    star = taxonomy_data(Taxonomy.from_paths([(f"star {i}",) for i in range(2500)]))
+    write_explorer(star, tmp_path / "page.html")
+    page = open_page(browser, (tmp_path / "page.html").as_uri())
+    page.call("n => hyperlm.app.choose(n)", 1200)
+    press = "document.querySelector('#near section .quiet').click()"
+    listed = "[...document.querySelectorAll('#near li .name')].map((e) => e.textContent)"
+    page.evaluate(press)
+    seen = set(page.evaluate(listed))
+    assert len(seen) == 1000
+    assert "star 1200" in seen
+    while page.evaluate("document.querySelector('#near .quiet').textContent").startswith("Prev"):
+        page.evaluate(press)
+        assert page.evaluate("document.activeElement.closest('#near') !== null")
+        seen |= set(page.evaluate(listed))
+    for _ in range(3):
+        page.evaluate("[...document.querySelectorAll('#near .quiet')].at(-1).click()")
+        seen |= set(page.evaluate(listed))
+    assert len(seen) == 2500
+    page.close()
+
+
 def test_names_that_hold_the_signs_of_paths_are_found(browser, tmp_path):
     names = ["I/O", "input", "A > B", "and b", "a/b", "n\u00b0 I", "o"]
     labels = taxonomy_data(Taxonomy.from_paths([(name,) for name in names]))

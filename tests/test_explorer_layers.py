@@ -57,6 +57,42 @@ def test_a_text_shows_what_was_stored_of_it(tab, run):
     assert state(tab, "text") >= 0 or state(tab, "node") >= 0
 
 
+def test_all_texts_of_a_label_are_listed_and_where_they_lie_is_shown(tab, run):
+    gold, predicted = run.texts.gold, run.texts.predicted
+    node = run.taxonomy.index(("animal",))
+    below = set(map(int, run.taxonomy.descendants(node))) | {node}
+    want = [t for t in range(len(gold)) if int(gold[t]) in below]
+    wrong = sum(int(gold[t]) != int(predicted[t]) for t in want)
+    tab.call("n => hyperlm.app.choose(n)", node)
+    assert len(want) > 3
+    tab.evaluate("document.querySelector('#card .quiet').click()")
+    assert tab.evaluate("document.querySelectorAll('#card .text').length") == len(want)
+    told = tab.evaluate("[...document.querySelectorAll('#card .text')].map((e) => e.textContent)")
+    assert [words.endswith("mistaken") for words in told] == [True] * wrong + [False] * (
+        len(want) - wrong
+    )
+    shown = """t => {
+      const { app } = hyperlm;
+      app.scene.project(true);
+      const { x, y, scale } = app.scene.texts;
+      const named = [...app.labels.node.slice(0, app.labels.count)];
+      return [x[t], y[t], app.scene.width - x[t], app.scene.height - y[t], scale[t], named];
+    }"""
+    for text in want[:: max(1, len(want) // 5)]:
+        tab.call("n => hyperlm.app.choose(n, { centre: true })", len(run.taxonomy) - 1)
+        tab.settle()
+        tab.evaluate("hyperlm.app.zoomTo(6)")
+        tab.settle()
+        tab.call("t => hyperlm.app.chooseText(t)", text)
+        tab.settle()
+        *room, scale, named = tab.call(shown, text)
+        assert min(room) >= 0
+        assert scale > 0
+        assert int(predicted[text]) in named
+        if int(gold[text]) in below:
+            assert int(gold[text]) in named or scale < 1e-3
+
+
 def test_a_hidden_level_is_gone_and_its_children_hang_on_its_parents(tab, run):
     tab.evaluate("document.querySelectorAll('#levels input')[1].click()")
     tab.evaluate("hyperlm.app.draw()")

@@ -63,6 +63,41 @@ def test_a_typed_text_lands_where_the_model_puts_it(browser, served, model, run,
     tab.close()
 
 
+def test_an_answer_can_be_called_off_and_follows_the_theme(browser, served, model, plans):
+    tab = open_page(browser, served.url)
+    slow = """() => {
+      const real = window.fetch;
+      window.fetch = (...all) => new Promise((answer, fail) => {
+        all[1].signal.addEventListener('abort', () => fail(new DOMException('', 'AbortError')));
+        setTimeout(() => real(...all).then(answer, fail), 60);
+      });
+      const { app } = hyperlm;
+      app.predict.input.value = 'owl0 bird1';
+      const asked = app.predict.send();
+      app.reset();
+      return asked.then(() => [app.state.answer, app.predict.result.textContent]);
+    }"""
+    assert tab.call(slow) == [None, ""]
+    assert not tab.evaluate("document.querySelector('#ask[aria-busy]')")
+    want = answerer(model, plans)("owl0 bird1")
+    colours = """a => {
+      const { app } = hyperlm;
+      app.predict.show(app.predict.checked(a));
+      const dot = () => document.querySelector('#answer .dot').style.backgroundColor;
+      const found = [];
+      for (const theme of ['light', 'dark']) {
+        app.setTheme(theme);
+        const path = document.querySelector('#crumbs li:last-child .dot'); // of the same top class
+        found.push([dot(), path.style.backgroundColor]);
+      }
+      return found;
+    }"""
+    (light, want_light), (dark, want_dark) = tab.call(colours, want)
+    assert (light, dark) == (want_light, want_dark)
+    assert light != dark
+    tab.close()
+
+
 def test_an_answer_that_fits_no_page_is_refused(browser, served):
     tab = open_page(browser, served.url)
     script = """async body => {

@@ -73,8 +73,8 @@ def confusion_figure(
     texts, taxonomy = run.texts, run.taxonomy
     if texts is None or not (texts.gold >= 0).any():
         raise OptionError(
-            "confusion needs texts with gold labels; there are none. Give the "
-            "folder of a run, and name its texts with --data."
+            "confusion needs texts with gold labels; there are none. Give the folder of a run, "
+            "name its texts with --data, and leave --limit above 0."
         )
     deepest = taxonomy.num_levels
     if level is not None and not 1 <= level <= deepest:

@@ -156,7 +156,7 @@ def run_tree_figure(
     placer = Placer(limits, at, dot, marks * radius, lengths * radius)
     left = (_counts(taxonomy), *plan.note)
     right = plan.quality.lines() if plan.quality else ()
-    for label in _corners(ruler, centre, heading, left, right, _folded(facts)):
+    for label in _corners(ruler, centre, heading, left, right, _folded(facts), strip):
         placer.add(label)
         write(axes, label, radius, colors.ink if label.bold else colors.muted, ruler, None)
 
@@ -185,15 +185,19 @@ def _corners(
     left: Sequence[str],
     right: Sequence[str],
     above: Sequence[str],
+    strip: float,
 ) -> Iterator[Label]:
-    """The title, top left, captions in the other corners, in pixels about the disk's centre."""
+    """The title, top left, captions in the other corners, in pixels about the disk's centre.
+
+    A title too long for its corner has a strip of its own, below which the captions begin.
+    """
     edge = HALF - _MARGIN
     if heading:
         top = 2 * HALF - centre[1] - _MARGIN
         yield ruler.label(heading, -edge, top - _TITLE * DPI / 72, size=_TITLE, bold=True)
     line_height = 1.3 * _CAPTION * DPI / 72
     for row, line in enumerate(above):
-        y = 2 * HALF - centre[1] - _MARGIN - (row + 0.8) * line_height
+        y = 2 * HALF - centre[1] - _MARGIN - strip - (row + 0.8) * line_height
         yield ruler.label(line, edge - ruler.extent(line, _CAPTION)[0], y, size=_CAPTION)
     for lines, at_right in ((left, False), (right, True)):
         for row, line in enumerate(reversed(lines)):

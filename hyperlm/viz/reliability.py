@@ -77,7 +77,7 @@ def reliability_figure(run: RunData, *, title: str | None = None, dark: bool = F
     if texts is None or not (texts.gold >= 0).any():
         raise OptionError(
             "reliability needs texts with gold labels; there are none. Give the folder of a run, "
-            "and name its texts with --data."
+            "name its texts with --data, and leave --limit above 0."
         )
     known = texts.gold >= 0
     sure = np.clip(texts.probability[known], 0.0, 1.0)

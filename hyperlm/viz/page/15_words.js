@@ -26,11 +26,12 @@ function shortened(text, limit) {
         .trimEnd() + "\u2026";
 }
 
-/** For comparing what is typed with names: lower case, without accents. */
+/** For comparing what is typed with names: lower case, without accents, Hebrew or Arabic points,
+ * and signs that are not seen. Marks of other scripts are letters: a vowel of Devanagari is one. */
 function folded(text) {
   return text
     .normalize("NFD")
-    .replace(/\p{M}+/gu, "")
+    .replace(/[\u0300-\u036f\u0591-\u05c7\u064b-\u065f]+|\p{Cf}+/gu, "")
     .toLowerCase();
 }
 

@@ -115,6 +115,11 @@ class Labels {
     // What the reader points at is named whatever it covers.
     this.force(scene, visible, state.node);
     this.force(scene, visible, state.hoverNode);
+    if (state.text >= 0) {
+      const { predicted, gold } = scene.doc.texts;
+      this.force(scene, visible, predicted[state.text]);
+      this.force(scene, visible, gold[state.text]);
+    }
     if (state.answer && state.answer.nodes.length) {
       this.force(scene, visible, state.answer.nodes[state.answer.nodes.length - 1]);
     }

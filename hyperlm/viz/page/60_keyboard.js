@@ -1,5 +1,13 @@
 // Keys on the map: arrows walk the tree, everything the pointer does can be done without it.
 
+const WRITTEN = "input:not([type=checkbox], [type=range]), textarea, dialog";
+
+/** Whether the page is longer than the window, as on a phone: its keys then move the page. */
+function scrolls() {
+  const page = document.documentElement;
+  return page.scrollHeight > page.clientHeight + 1;
+}
+
 class Keyboard {
   constructor(app) {
     this.app = app;
@@ -11,10 +19,13 @@ class Keyboard {
 
   anywhere(event) {
     if (event.ctrlKey || event.metaKey || event.altKey) return;
-    const typing = event.target.closest && event.target.closest("input, textarea, select, dialog");
+    // Switches and the slider are inputs too, but nobody types there.
+    const typing = event.target.closest && event.target.closest(WRITTEN);
     if (event.key === "/" && !typing) {
       event.preventDefault();
-      document.getElementById("search").focus();
+      const search = document.getElementById("search");
+      search.focus();
+      search.select(); // what was searched before gives way to what is typed
     } else if (event.key === "?" && !typing) {
       event.preventDefault();
       this.app.help();
@@ -22,6 +33,8 @@ class Keyboard {
       this.app.hideCard();
       this.app.clearAnswer();
       this.app.choose(-1);
+    } else if (event.target === document.body && !scrolls()) {
+      this.onMap(event); // a page just opened has its focus nowhere
     }
   }
 

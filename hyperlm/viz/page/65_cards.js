@@ -1,5 +1,7 @@
 // What is known of a label or a text, as elements. Everything in them is set as text.
 
+const MANY = 1000; // entries of a list at a time
+
 /** An element: make("p", { class: "x" }, "text", child, ...). */
 function make(tag, attributes = {}, ...inside) {
   const element = document.createElement(tag);
@@ -136,28 +138,61 @@ function nodeCard(app, node, brief) {
   }
   const examples = (!root && app.doc.texts && tree.examples && tree.examples[node]) || [];
   if (examples.length) {
-    card.append(
-      make("h3", {}, "Examples"),
-      make(
-        "ul",
-        { class: "examples" },
-        examples
-          .slice(0, brief ? 2 : 3)
-          .map((t) =>
-            make(
-              "li",
-              {},
-              make(
-                "button",
-                { type: "button", class: "text", on: () => app.chooseText(t) },
-                make("bdi", {}, shortened(app.doc.texts.text[t], brief ? 110 : 220)),
-              ),
-            ),
-          ),
-      ),
-    );
+    const entry = (t) => textEntry(app, t, brief ? 110 : 220);
+    const list = make("ul", { class: "examples" }, examples.slice(0, brief ? 2 : 3).map(entry));
+    card.append(make("h3", {}, "Examples"), list);
+    const all = brief ? [] : textsBelow(app, node);
+    if (all.length > list.children.length) card.append(pages(list, all, entry, 0, " texts"));
   }
   return card;
+}
+
+function textEntry(app, text, longest) {
+  const { texts } = app.doc;
+  return make(
+    "li",
+    {},
+    make(
+      "button",
+      { type: "button", class: "text", on: () => app.chooseText(text) },
+      make("bdi", {}, shortened(texts.text[text], longest)),
+      texts.wrong[text] ? make("span", { class: "extra" }, " mistaken") : null,
+    ),
+  );
+}
+
+/** The texts whose label, or else prediction, is a node or below it; mistakes first. */
+function textsBelow(app, node) {
+  const { tree } = app.scene;
+  const { gold, predicted, wrong, count } = app.doc.texts;
+  const [mistaken, others] = [[], []];
+  for (let t = 0; t < count; t++) {
+    let at = gold[t] >= 0 ? gold[t] : predicted[t];
+    while (at >= 0 && at !== node && at !== tree.root) at = tree.parent[at];
+    if (at === node) (wrong[t] ? mistaken : others).push(t);
+  }
+  return mistaken.concat(others);
+}
+
+/** Buttons that fill a list with all that it shows a part of, so many at a time. */
+function pages(list, items, entry, around, kind = "") {
+  const buttons = make("div");
+  const button = (words, first) =>
+    make("button", { type: "button", class: "quiet", on: () => show(first) }, words);
+  const show = (first) => {
+    const next = first + MANY;
+    list.replaceChildren(...items.slice(first, next).map(entry));
+    const [before, after] = [Math.min(MANY, first), Math.min(MANY, items.length - next)];
+    buttons.replaceChildren(
+      ...(before > 0 ? [button(`Previous ${grouped(before)}`, first - before)] : []),
+      ...(after > 0 ? [button(`Next ${grouped(after)}`, next)] : []),
+    );
+    list.querySelector("button").focus();
+  };
+  const words = items.length > MANY ? grouped(MANY) : `all ${grouped(items.length)}`;
+  const first = Math.max(0, Math.min(around - MANY / 2, items.length - MANY));
+  buttons.append(button(`Show ${words}${kind}`, first));
+  return buttons;
 }
 
 function pathWords(app, node) {

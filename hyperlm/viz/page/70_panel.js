@@ -92,24 +92,7 @@ class Panel {
       make("span", { class: "extra" }, grouped(nodes.length)),
     );
     const section = make("section", {}, heading, list);
-    if (nodes.length > FEW) {
-      const limit = 1000;
-      const more = make(
-        "button",
-        {
-          type: "button",
-          class: "quiet",
-          on: () => {
-            const first = Math.max(0, Math.min(at - limit / 2, nodes.length - limit));
-            list.replaceChildren(...nodes.slice(first, first + limit).map(entry));
-            more.remove();
-            list.querySelector("button").focus();
-          },
-        },
-        nodes.length > limit ? `Show ${grouped(limit)}` : `Show all ${grouped(nodes.length)}`,
-      );
-      section.append(more);
-    }
+    if (nodes.length > FEW) section.append(pages(list, nodes, entry, at));
     return section;
   }
 }

@@ -1,6 +1,7 @@
 // The search box: a combobox with a list of labels, best matches first.
 
 const MOST_FOUND = 12;
+const LONGEST_NAME = 600; // characters that are compared
 
 class Search {
   constructor(app) {
@@ -21,8 +22,10 @@ class Search {
   /** Node numbers that match, best first: begins with it, a word does, holds it, its path does. */
   matches(query) {
     const { tree } = this.app.scene;
-    if (!this.folded) this.folded = tree.names.map((name) => folded(name.slice(0, 600)).replace(/\s+/g, " ").trim());
-    const whole = folded(query).replace(/\s+/g, " ").trim();
+    if (!this.folded) {
+      this.folded = tree.names.map((name) => folded(cleaned(name.slice(0, LONGEST_NAME))));
+    }
+    const whole = folded(cleaned(query));
     if (!whole) return [];
     const words = whole.split(/[\s/>\u203a]+/).filter(Boolean); // of a path
     const ranked = [];
@@ -137,7 +140,7 @@ class Search {
 
   take(k) {
     const node = this.found[k];
-    this.input.value = shortened(nodeName(this.app, node), 60);
+    this.input.value = nodeName(this.app, node).slice(0, LONGEST_NAME); // finds it again
     this.close();
     this.app.choose(node, { centre: true });
     this.app.canvas.focus();

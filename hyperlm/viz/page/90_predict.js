@@ -79,6 +79,12 @@ class Predict {
   }
 
   show(answer) {
+    this.render(answer);
+    this.app.setAnswer(answer);
+  }
+
+  /** The answer in words, its dots in the colours of the theme. */
+  render(answer) {
     const { app } = this;
     const levels = answer.nodes.map((node, k) =>
       make(
@@ -114,10 +120,11 @@ class Predict {
       ...paths("Also answered", others.filter((entry) => entry.answered === true)),
       ...paths("Other paths", others.filter((entry) => entry.answered !== true)),
     );
-    app.setAnswer(answer);
   }
 
+  /** Forget the answer, and one that is still to come. */
   clear() {
+    if (this.asked) this.asked.abort();
     this.result.replaceChildren();
   }
 

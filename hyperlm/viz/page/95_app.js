@@ -172,8 +172,22 @@ class App {
     state.node = -1;
     if (scene.hasTexts && !state.texts && !state.errors) state.texts = true;
     this.panel.show();
-    const end = doc.texts.predicted[text];
+    const { predicted, gold } = doc.texts;
+    const end = predicted[text];
     this.say(shortened(`Text: ${doc.texts.text[text]}. Prediction: ${pathWords(this, end)}`, 400));
+    if (scene.hasTexts) {
+      scene.project(true);
+      const { x, y, scale } = scene.texts;
+      const seen = () => scale[text] >= 0.35 && onScreen(scene, x[text], y[text]);
+      const beside = end >= 0 ? end : gold[text];
+      if (!seen() && beside >= 0) {
+        this.motion.glideTo(beside, () => {
+          scene.project(true);
+          if (seen() || scene.zoom <= 1) this.settled();
+          else this.zoomTo(1);
+        });
+      }
+    }
     this.changed();
   }
 
@@ -295,6 +309,7 @@ class App {
     document.documentElement.dataset.theme = name;
     this.controls.sync();
     this.panel.show();
+    if (this.state.answer) this.predict.render(this.state.answer);
     this.motion.ask();
   }
 
