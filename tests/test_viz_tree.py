@@ -2,6 +2,7 @@
 
 import ast
 import itertools
+import math
 import os
 import subprocess
 import sys
@@ -12,6 +13,8 @@ import matplotlib
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from viz_trees import assert_no_overlap, random_tree
 
 import hyperlm.viz
@@ -24,7 +27,7 @@ from hyperlm.viz import (
     label_tree_figure,
     save_figure,
 )
-from hyperlm.viz.labels import Ruler, shorten
+from hyperlm.viz.labels import Label, Placer, Ruler, shorten
 
 FIVE = Taxonomy.from_paths([("$x_1$", "a" * 500), ("$x_1$", "</script>"), ("b", "c\nd\t\x07")])
 
@@ -249,3 +252,27 @@ def test_drawing_and_saving_do_not_load_pyplot(tmp_path):
     )
     command = [sys.executable, "-c", code, str(tmp_path / "a")]
     assert subprocess.run(command, check=False).returncode == 0
+
+
+@given(
+    st.floats(-120, 120), st.floats(-120, 120), st.floats(-180, 180), st.floats(1, 90),
+    st.integers(0, 300),
+)  # fmt: skip
+@settings(max_examples=80, deadline=None)
+def test_a_label_hides_what_lies_under_it(x, y, angle, width, count):
+    random = np.random.default_rng(count)
+    nodes, marks = random.uniform(-100, 100, (2, count, 2))
+    radius, lengths = random.uniform(0, 15, (2, count))
+    label = Label("a", x, y, angle, 8.0, False, width, 6.0, 2.0)
+    found = Placer((-100, -100, 100, 100), nodes, radius, marks, lengths).hidden(label)
+    cos, sin = math.cos(math.radians(angle)), math.sin(math.radians(angle))
+    want = [0.0, 0.0]
+    for kind, (points, margins, weights) in enumerate(
+        [(nodes, radius, radius), (marks, np.zeros(count), lengths)]
+    ):
+        for (px, py), margin, weight in zip(points, margins, weights, strict=True):
+            along = cos * (px - x) + sin * (py - y)
+            up = cos * (py - y) - sin * (px - x)
+            if -margin < along < width + margin and -2 - margin < up < 6 + margin:
+                want[kind] += weight
+    assert found == pytest.approx(want)

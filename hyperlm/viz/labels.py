@@ -152,9 +152,11 @@ class Placer:
         *,
         gap: float = 1.0,
     ) -> None:
-        self.limits, self.nodes, self.radius = limits, nodes, radius
-        self.marks, self.lengths = marks, lengths
-        self.gap = gap
+        self.limits, self.gap = limits, gap
+        self._things = [
+            _from_left(nodes, radius, radius),
+            _from_left(marks, np.zeros(len(marks)), lengths),
+        ]
         self._boxes = np.zeros((0, 4, 2))
 
     def free(self, label: Label, gap: float = 0.0) -> bool:
@@ -176,16 +178,24 @@ class Placer:
         cos, sin = math.cos(math.radians(label.angle)), math.sin(math.radians(label.angle))
         turn = np.array([[cos, -sin], [sin, cos]])
         sums = []
-        for points, margin, weight in (
-            (self.nodes, self.radius, self.radius),
-            (self.marks, np.zeros(1), self.lengths),
-        ):
+        for points, margin, weight in self._things:
+            # Of many thousand points few lie above or below a label.
+            corners = label.corners(float(margin.max(initial=0.0)))[:, 0]
+            near = slice(*np.searchsorted(points[:, 0], (corners.min(), corners.max())))
+            points, margin, weight = points[near], margin[near], weight[near]
             own = (points - (label.x, label.y)) @ turn
             x, y = own[:, 0], own[:, 1]
             across = (x > -margin) & (x < label.width + margin)
             under = across & (y > -label.down - margin) & (y < label.up + margin)
             sums.append(float(weight[under].sum()))
         return sums[0], sums[1]
+
+
+def _from_left(
+    points: NDArray[np.float64], margin: NDArray[np.float64], weight: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    order = np.argsort(points[:, 0], kind="stable")
+    return points[order], margin[order], weight[order]
 
 
 def overlapping(box: NDArray[np.float64], others: NDArray[np.float64]) -> NDArray[np.bool_]:
