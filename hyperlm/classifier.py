@@ -18,13 +18,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from hyperlm import decoding
 from hyperlm.calibration import enough_rows, fit_temperature
 from hyperlm.data import LabelledTexts, gold_nodes
 from hyperlm.errors import DataError, OptionError
 from hyperlm.lm import HierarchicalLM
+from hyperlm.lm.base import BackboneModel
 from hyperlm.lm.batches import Collator, by_batches, tokenise
 from hyperlm.lm.loading import answers_in_words, load_decoder, load_model
 from hyperlm.lm.running import at_rest
@@ -72,11 +73,12 @@ class Classifier:
     def __init__(
         self, model: HierarchicalLM, *, batch_size: int = 64, run: str | Path | None = None
     ) -> None:
-        if not isinstance(getattr(model, "_orig_mod", model), self._kind):  # or compiled
+        # What wraps a model, compiled or with adapters, is no class of ours.
+        other = isinstance(model, BackboneModel) and not isinstance(model, self._kind)
+        if other or not isinstance(model, nn.Module):
             raise OptionError(
-                f"{type(self).__name__} takes a {self._kind.__name__}, not {type(model).__name__}: "
-                "hyperlm.load(folder) reads a saved model of either kind; a HierarchicalDecoder in "
-                "memory goes into hyperlm.classifier_text.TextClassifier."
+                f"{type(self).__name__} takes a {self._kind.__name__}, not {type(model).__name__}. "
+                "hyperlm.load(folder) reads either kind; for a decoder: classifier_text."
             )
         self.model = model.eval()
         self.run = run

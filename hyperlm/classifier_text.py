@@ -131,8 +131,9 @@ class TextClassifier(Classifier):
         ends = set(self.taxonomy.terminals.tolist())
         for rows, session in self._sessions(prompts, self.width, label_layers(self.decoder)):
             # What the model says with nothing to hold it to the taxonomy; read once, said twice.
-            free = self._say(session.copy(), 1, constrained=False)
-            held = self._say(session, self.width)
+            with at_rest(self.decoder):
+                free = self._say(session.copy(), 1, constrained=False)
+                held = self._say(session, self.width)
             for row, (best, *_), (said, *_) in zip(rows, held, free, strict=True):
                 nodes[row], confidence[row] = best.nodes[-1], best.probability
                 paths[row, : len(best.nodes)] = torch.tensor(best.nodes)

@@ -91,16 +91,19 @@ class Decoded:
 
 
 def as_scores(logits: Any) -> Tensor:
-    """Scores as a tensor: of a NumPy array, one that shares its memory where it can.
+    """Scores as a tensor, of a NumPy array too.
 
     Raises:
         ModelError: neither a tensor nor an array.
     """
-    if isinstance(logits, np.ndarray) and logits.dtype.kind in "fiub":
-        return torch.from_numpy(np.require(logits, requirements=["C", "W"]))
+    array = isinstance(logits, np.ndarray) and not isinstance(logits, np.ma.MaskedArray)
+    if array and logits.dtype.kind in "fiu":
+        dtype = np.float32 if logits.dtype.kind == "f" and logits.dtype.itemsize < 8 else np.float64
+        return torch.from_numpy(np.require(logits, dtype, ["C", "W"]))
     if not isinstance(logits, Tensor):
         raise ModelError(
-            f"Logits are a {type(logits).__name__}: pass a tensor or a NumPy array of numbers."
+            f"Logits are a {type(logits).__name__}: pass a tensor or a NumPy array of numbers, "
+            "with -inf for what is masked."
         )
     return logits
 

@@ -271,17 +271,21 @@ def test_threshold_refuses_what_does_not_belong_together() -> None:
 
 def test_scores_may_be_arrays() -> None:
     x = random_logits(RAGGED, 3)
-    for given_ in (x.numpy(), x.numpy()[:, ::-1][:, ::-1], np.asfortranarray(x.numpy())):
+    array = x.numpy()
+    kinds = [array, array[:, ::-1][:, ::-1], np.asfortranarray(array)]
+    kinds += [array.astype(kind) for kind in (">f4", "f4", ">f8", np.longdouble)]
+    for given_ in kinds:
         given_.flags.writeable = False
         for ask in (decode, marginals, level_answers, raw_consistent, path_scores):
-            mine, theirs = ask(given_, RAGGED), ask(x, RAGGED)
+            same = x.float() if given_.dtype.itemsize == 4 else x
+            mine, theirs = ask(given_, RAGGED), ask(same, RAGGED)
             if ask is decode:
                 mine, theirs = mine.nodes, theirs.nodes
             assert torch.equal(mine, theirs)
     sure = marginals(x, RAGGED)
     short = decode_threshold(sure.numpy(), decode(x, RAGGED), 0.5)
     assert torch.equal(short.nodes, decode_threshold(sure, decode(x, RAGGED), 0.5).nodes)
-    for wrong in (x.tolist(), "logits", np.array([["a"]])):
+    for wrong in (x.tolist(), "logits", np.array([["a"]]), np.ma.masked_less(array, 0)):
         with pytest.raises(ModelError, match="pass a tensor or a NumPy array of numbers"):
             decode(wrong, RAGGED)
 

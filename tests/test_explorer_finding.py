@@ -64,6 +64,13 @@ def test_keys_work_wherever_nobody_types(browser, address, run):
     tab.key("+")
     tab.settle()
     assert tab.evaluate("hyperlm.app.scene.zoom") > 1
+    chosen = state(tab, "node")
+    x, y = tab.evaluate(
+        "(b => [b.left + 3, b.top + 3])(document.querySelector('#card').getBoundingClientRect())"
+    )
+    tab.click(x, y)  # who reads there moves the page with the same keys
+    tab.key("ArrowDown")
+    assert state(tab, "node") == chosen
     for box in ("show-texts", "density", "layout"):
         tab.call("n => hyperlm.app.choose(n)", 0)
         tab.call("id => document.getElementById(id).focus()", box)

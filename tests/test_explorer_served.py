@@ -78,6 +78,17 @@ def test_an_answer_can_be_called_off_and_follows_the_theme(browser, served, mode
       return asked.then(() => [app.state.answer, app.predict.result.textContent]);
     }"""
     assert tab.call(slow) == [None, ""]
+    late = """() => {
+      const { app } = hyperlm;
+      window.fetch = async (_, asked) => ({ ok: true, status: 200, json: () => new Promise(
+        (_, fail) => asked.signal.addEventListener('abort', () => fail(new Error('aborted')))) });
+      const asked = app.predict.send();
+      return new Promise((go) => setTimeout(go, 30)).then(() => {
+        app.reset();
+        return asked.then(() => [app.state.answer, app.predict.result.textContent]);
+      });
+    }"""
+    assert tab.call(late) == [None, ""]
     assert not tab.evaluate("document.querySelector('#ask[aria-busy]')")
     want = answerer(model, plans)("owl0 bird1")
     colours = """a => {

@@ -58,6 +58,9 @@ def test_new_tokens_are_scored_and_saved(architecture, options, folders, tmp_pat
     model.save_pretrained(tmp_path)
     again = loaded(tmp_path)
     assert torch.equal(again(inputs(model)["input_ids"]).logits, after)
+    held = list(model.parameters())
+    model.resize_token_embeddings(size + 2)  # nothing to do: an optimiser keeps what it holds
+    assert all(a is b for a, b in zip(held, model.parameters(), strict=True))
     model.resize_token_embeddings(size - 3)
     assert model(inputs(model)["input_ids"][:, :1] * 0).logits.shape[-1] == size - 3
 

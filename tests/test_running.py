@@ -22,13 +22,14 @@ ASKED = [text + " x" * more for more in range(6) for text in TEXTS]
 TREE = Taxonomy.from_paths([("art", "oil"), ("art", "ink"), ("sport", "chess")])
 
 
-def joined(backbone):
+def joined(backbone, joined=True):
     with torch.random.fork_rng():
         torch.manual_seed(0)
         model = HierarchicalLM.from_backbone(
-            backbone, TREE, layers=[1, 2], head={"dim": 4}, joined=True
+            backbone, TREE, layers=[1, 2], head={"dim": 4}, joined=joined
         )
-        torch.nn.init.normal_(model.conditioning.weight)
+        if joined:
+            torch.nn.init.normal_(model.conditioning.weight)
     return model
 
 
@@ -36,8 +37,9 @@ def joined(backbone):
 def models(backbone_of, tmp_path_factory):
     return {
         "joined": Classifier(joined(backbone_of("bert"))),
+        "points": Classifier(joined(backbone_of("bert"), joined=False)),
         "words": TextClassifier(
-            made(save_causal("llama", tmp_path_factory.mktemp("llama")), max_length=80)
+            made(save_causal("gpt2", tmp_path_factory.mktemp("gpt2")), max_length=80)
         ),
     }
 
@@ -58,18 +60,30 @@ def test_threads_that_share_a_model_get_the_answers_of_one(models, kind):
         assert ours == pytest.approx(theirs, abs=1e-6)
 
 
-@pytest.mark.parametrize("kind", ["joined", "words"])
+@pytest.mark.parametrize("kind", ["joined", "words", "points"])
 def test_a_model_in_training_mode_answers_without_dropout_and_stays_in_it(models, kind):
     model = copy.deepcopy(models[kind])
     drops = [m for m in model.model.modules() if isinstance(m, torch.nn.Dropout)]
+    assert drops
     for layer in drops:
         layer.p = 0.5
-    wanted = model.predict(TEXTS)
+
+    def ask(text):
+        answers = model._answers([text])
+        return answers.nodes.tolist(), answers.confidence.tolist(), model.predict([text])
+
+    wanted = [ask(text) for text in ASKED]
     model.model.train()
-    some = next(iter(model.model.backbone.children()))
+    some = drops[0]
     some.eval()  # frozen by its user
-    assert model.predict(TEXTS) == wanted
+    assert [ask(text) for text in ASKED] == wanted
     assert model.model.training
+    with ThreadPoolExecutor(4) as threads:
+        found = list(threads.map(ask, ASKED * 2))
+    for (nodes, sure, _), (same, as_sure, _) in zip(found, wanted * 2, strict=True):
+        assert nodes == same
+        assert sure == pytest.approx(as_sure, abs=1e-6)
+    assert [part.training for part in model.model.modules()].count(False) == 1
     assert not some.training
 
 
@@ -100,11 +114,13 @@ def test_rest_ends_with_an_error_too():
 def test_a_classifier_takes_its_own_kind_of_model(models):
     decoder = models["words"].model
     with pytest.raises(
-        OptionError, match=r"not HierarchicalDecoder: hyperlm\.load.*TextClassifier"
+        OptionError, match=r"not HierarchicalDecoder\. hyperlm\.load.*classifier_text"
     ):
         Classifier(decoder)
     with pytest.raises(OptionError, match="TextClassifier takes a HierarchicalDecoder, not Hier"):
         TextClassifier(models["joined"].model)
     with pytest.raises(OptionError, match="not str"):
         Classifier("runs/mine")
-    assert Classifier(torch.compile(models["joined"].model)).taxonomy == TREE
+    compiled = Classifier(torch.compile(models["joined"].model, backend="eager"))
+    wanted = models["joined"].logits(TEXTS)
+    torch.testing.assert_close(compiled.logits(TEXTS), wanted, atol=1e-5, rtol=1e-5)

@@ -266,8 +266,8 @@ class FrozenData:
     def _encoded(self, model: HierarchicalLM, name: str) -> Tensor:
         texts = self.bundle.split(name).texts
         precision = resolve_precision(self.precision, self._device)
-        model.to(self._device)  # type: ignore[arg-type]  # a wrapper hides the signature
         try:
+            model.to(self._device)  # type: ignore[arg-type]  # a wrapper hides the signature
             encoded = encode(
                 model, texts, None, frozen=True, precision=precision, progress=self.progress
             )

@@ -23,7 +23,7 @@ from hyperlm.heads import HierarchicalHead, HyperbolicHead, LinearHead
 from hyperlm.lm.backbone import num_layers
 from hyperlm.lm.hdlm.stack import _find_layers
 from hyperlm.lm.pooling import pool
-from hyperlm.lm.running import alone, at_rest
+from hyperlm.lm.running import alone
 
 __all__ = ["Conditioning", "check_layers", "expected_vector", "joined_states"]
 
@@ -188,6 +188,10 @@ def joined_states(
 def _project(head: HierarchicalHead, level: int, pooled: Tensor) -> Tensor:
     """The tangent of a level without dropout: the blocks above are told what is told in use."""
     project = head.each_projection()[level]
-    with at_rest(project):
+    training = project.training
+    try:
+        project.eval()
         tangent: Tensor = project(pooled)
+    finally:
+        project.train(training)
     return tangent

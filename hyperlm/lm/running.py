@@ -16,6 +16,8 @@ __all__ = ["alone", "at_rest"]
 # Beside the models and not in them: a lock can be neither copied nor pickled.
 _LOCKS: WeakKeyDictionary[nn.Module, threading.RLock] = WeakKeyDictionary()
 _GUARD = threading.Lock()
+# Parts that rest: for how many, and whether they were in training mode before the first.
+_RESTING: dict[nn.Module, tuple[int, bool]] = {}
 
 
 @contextlib.contextmanager
@@ -33,12 +35,24 @@ def alone(backbone: nn.Module) -> Iterator[None]:
 
 @contextlib.contextmanager
 def at_rest(module: nn.Module) -> Iterator[None]:
-    """Without dropout, also in training mode; each part is then in the mode it was in."""
-    awake = [part for part in module.modules() if part.training]
-    for part in awake:
-        part.training = False
+    """Without dropout, also in training mode; each part is then in the mode it was in.
+
+    Of several threads the last to leave brings training mode back.
+    """
+    parts = list(module.modules())
+    with _GUARD:
+        for part in parts:
+            users, awake = _RESTING.get(part, (0, part.training))
+            _RESTING[part] = users + 1, awake
+            if part.training:
+                part.training = False
     try:
         yield
     finally:
-        for part in awake:
-            part.training = True
+        with _GUARD:
+            for part in parts:
+                users, awake = _RESTING.pop(part)
+                if users > 1:
+                    _RESTING[part] = users - 1, awake
+                elif awake:
+                    part.training = True

@@ -128,6 +128,8 @@ class LevelHead(nn.Module):
 @torch.no_grad()
 def resized(old: Tensor, rows: int, *, fill: float | None = None) -> nn.Parameter:
     """A parameter with ``rows`` in its first dimension; new ones are ``fill``, or the mean."""
+    if isinstance(old, nn.Parameter) and len(old) == rows:
+        return old  # an optimiser may hold it
     kept = old[:rows]
     new = torch.empty(rows, *old.shape[1:], dtype=old.dtype, device=old.device)
     new[: len(kept)] = kept

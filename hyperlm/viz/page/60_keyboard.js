@@ -2,17 +2,16 @@
 
 const WRITTEN = "input:not([type=checkbox], [type=range]), textarea, dialog";
 
-/** Whether the page is longer than the window, as on a phone: its keys then move the page. */
-function scrolls() {
-  const page = document.documentElement;
-  return page.scrollHeight > page.clientHeight + 1;
-}
-
 class Keyboard {
   constructor(app) {
     this.app = app;
     app.canvas.addEventListener("keydown", (event) => this.onMap(event));
     document.addEventListener("keydown", (event) => this.anywhere(event));
+    // Keys of a page just opened are for the map; later those beside it scroll what was pressed.
+    this.untouched = true;
+    const touched = () => (this.untouched = false);
+    document.addEventListener("pointerdown", touched, { capture: true, once: true });
+    document.addEventListener("wheel", touched, { capture: true, once: true, passive: true });
     app.canvas.addEventListener("focus", () => app.focusMap(true));
     app.canvas.addEventListener("blur", () => app.focusMap(false));
   }
@@ -33,8 +32,8 @@ class Keyboard {
       this.app.hideCard();
       this.app.clearAnswer();
       this.app.choose(-1);
-    } else if (event.target === document.body && !scrolls()) {
-      this.onMap(event); // a page just opened has its focus nowhere
+    } else if (event.target === document.body && this.untouched) {
+      this.onMap(event);
     }
   }
 

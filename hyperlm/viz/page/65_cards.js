@@ -1,6 +1,7 @@
 // What is known of a label or a text, as elements. Everything in them is set as text.
 
 const MANY = 1000; // entries of a list at a time
+const FEW_TEXTS = 100; // which are longer
 
 /** An element: make("p", { class: "x" }, "text", child, ...). */
 function make(tag, attributes = {}, ...inside) {
@@ -46,7 +47,7 @@ function nodeButton(app, node, extra = null, alone = false) {
   const name = make("bdi", { class: "name" }, words);
   return make(
     "button",
-    { type: "button", class: "node", on: () => app.choose(node, { centre: true }) },
+    { type: "button", class: "node", "data-node": node, on: () => app.choose(node, { centre: true }) },
     dot,
     name,
     extra === null ? null : make("span", { class: "extra" }, extra),
@@ -142,7 +143,9 @@ function nodeCard(app, node, brief) {
     const list = make("ul", { class: "examples" }, examples.slice(0, brief ? 2 : 3).map(entry));
     card.append(make("h3", {}, "Examples"), list);
     const all = brief ? [] : textsBelow(app, node);
-    if (all.length > list.children.length) card.append(pages(list, all, entry, 0, " texts"));
+    if (all.length > list.children.length) {
+      card.append(pages(list, all, entry, 0, FEW_TEXTS, " texts of this page"));
+    }
   }
   return card;
 }
@@ -161,36 +164,41 @@ function textEntry(app, text, longest) {
   );
 }
 
-/** The texts whose label, or else prediction, is a node or below it; mistakes first. */
+/** The texts whose label is a node or below it, by any parent; mistakes first. Where no text has a
+ * label, predictions count. */
 function textsBelow(app, node) {
   const { tree } = app.scene;
   const { gold, predicted, wrong, count } = app.doc.texts;
-  const [mistaken, others] = [[], []];
-  for (let t = 0; t < count; t++) {
-    let at = gold[t] >= 0 ? gold[t] : predicted[t];
-    while (at >= 0 && at !== node && at !== tree.root) at = tree.parent[at];
-    if (at === node) (wrong[t] ? mistaken : others).push(t);
+  const below = new Set([node]);
+  for (const at of below) {
+    for (const child of childrenOf(tree, at)) below.add(child);
+    for (const child of tree.childrenOf.get(at) || []) below.add(child);
   }
+  const ends = gold.some((end) => end >= 0) ? gold : predicted;
+  const [mistaken, others] = [[], []];
+  for (let t = 0; t < count; t++) if (below.has(ends[t])) (wrong[t] ? mistaken : others).push(t);
   return mistaken.concat(others);
 }
 
-/** Buttons that fill a list with all that it shows a part of, so many at a time. */
-function pages(list, items, entry, around, kind = "") {
+/** Buttons that fill a list with all that it shows a part of, so `many` at a time. */
+function pages(list, items, entry, around, many = MANY, kind = "") {
   const buttons = make("div");
   const button = (words, first) =>
     make("button", { type: "button", class: "quiet", on: () => show(first) }, words);
   const show = (first) => {
-    const next = first + MANY;
+    const next = first + many;
     list.replaceChildren(...items.slice(first, next).map(entry));
-    const [before, after] = [Math.min(MANY, first), Math.min(MANY, items.length - next)];
+    list.scrollTop = 0;
+    list.before(buttons); // a long list is not to be walked through first
+    const [before, after] = [Math.min(many, first), Math.min(many, items.length - next)];
     buttons.replaceChildren(
       ...(before > 0 ? [button(`Previous ${grouped(before)}`, first - before)] : []),
       ...(after > 0 ? [button(`Next ${grouped(after)}`, next)] : []),
     );
     list.querySelector("button").focus();
   };
-  const words = items.length > MANY ? grouped(MANY) : `all ${grouped(items.length)}`;
-  const first = Math.max(0, Math.min(around - MANY / 2, items.length - MANY));
+  const words = items.length > many ? grouped(many) : `all ${grouped(items.length)}`;
+  const first = Math.max(0, Math.min(around - many / 2, items.length - many));
   buttons.append(button(`Show ${words}${kind}`, first));
   return buttons;
 }

@@ -38,6 +38,7 @@ class Predict {
         signal: asked.signal,
       });
       const body = await reply.json().catch(() => ({}));
+      if (asked.signal.aborted) return;
       if (!reply.ok) throw new Error(String(body.error || `The server answered ${reply.status}.`));
       this.show(this.checked(body));
     } catch (error) {
@@ -79,12 +80,6 @@ class Predict {
   }
 
   show(answer) {
-    this.render(answer);
-    this.app.setAnswer(answer);
-  }
-
-  /** The answer in words, its dots in the colours of the theme. */
-  render(answer) {
     const { app } = this;
     const levels = answer.nodes.map((node, k) =>
       make(
@@ -120,6 +115,18 @@ class Predict {
       ...paths("Also answered", others.filter((entry) => entry.answered === true)),
       ...paths("Other paths", others.filter((entry) => entry.answered !== true)),
     );
+    app.setAnswer(answer);
+  }
+
+  /** The dots in the colours of a new theme; the words stand, and are not read out again. */
+  recolour() {
+    const { answer } = this.app.state;
+    const buttons = this.result.querySelectorAll(".node");
+    if (!answer || !buttons.length) return;
+    for (const button of buttons) {
+      const dot = button.querySelector(".dot");
+      dot.style.backgroundColor = classColorOf(this.app, Number(button.dataset.node));
+    }
   }
 
   /** Forget the answer, and one that is still to come. */

@@ -309,7 +309,7 @@ class App {
     document.documentElement.dataset.theme = name;
     this.controls.sync();
     this.panel.show();
-    if (this.state.answer) this.predict.render(this.state.answer);
+    this.predict.recolour();
     this.motion.ask();
   }
 
