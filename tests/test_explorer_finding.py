@@ -48,7 +48,7 @@ def test_a_second_search_begins_anew_and_the_first_can_be_opened_again(browser, 
         page.evaluate("hyperlm.app.canvas.focus()")
         page.key("/")
         page.type(typed)  # in place of what the box holds
-        found = page.evaluate("hyperlm.app.search.found")
+        found = page.evaluate("hyperlm.app.search.found.map((thing) => thing.node)")
         assert [names[node] for node in found] == [name]
         page.key("Enter")
         again = page.evaluate("hyperlm.app.search.matches(hyperlm.app.search.input.value)")

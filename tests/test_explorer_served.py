@@ -94,12 +94,13 @@ def test_an_answer_can_be_called_off_and_follows_the_theme(browser, served, mode
     colours = """a => {
       const { app } = hyperlm;
       app.predict.show(app.predict.checked(a));
-      const dot = () => document.querySelector('#answer .dot').style.backgroundColor;
+      const colour = (dot) => getComputedStyle(dot).backgroundColor;
+      const dot = () => colour(document.querySelector('#answer .dot'));
       const found = [];
       for (const theme of ['light', 'dark']) {
         app.setTheme(theme);
         const path = document.querySelector('#crumbs li:last-child .dot'); // of the same top class
-        found.push([dot(), path.style.backgroundColor]);
+        found.push([dot(), colour(path)]);
       }
       return found;
     }"""

@@ -95,15 +95,17 @@ class Visible {
   }
 }
 
-/** The text nearest to (x, y), or -1; with `wrongOnly`, of the mistaken ones. */
-function textAt(scene, x, y, reach, wrongOnly) {
+/** The text nearest to (x, y) of those that are drawn, or -1. */
+function textAt(scene, x, y, reach, state) {
   if (!scene.hasTexts) return -1;
   const points = scene.texts;
-  const wrong = scene.doc.texts.wrong;
+  const { wrong } = scene.doc.texts;
+  const { found } = state;
   let best = -1;
   let least = reach * reach;
   for (let i = 0; i < points.count; i++) {
-    if (wrongOnly && !wrong[i]) continue;
+    const drawn = state.texts || (state.errors && wrong[i]) || (found && found.has[i]);
+    if (!drawn) continue;
     const dx = points.x[i] - x;
     const dy = points.y[i] - y;
     const d = dx * dx + dy * dy;

@@ -22,7 +22,7 @@ class Painter {
   /** Draw into `context`, whose pixels are `ratio` to one of the scene's. */
   paint(context, ratio, theme, state) {
     const { scene, visible } = this;
-    scene.project(state.texts || state.errors);
+    scene.project(Boolean(state.texts || state.errors || state.found || state.text >= 0));
     visible.update(scene);
     context.setTransform(ratio, 0, 0, ratio, 0, 0);
     context.fillStyle = theme.paper;

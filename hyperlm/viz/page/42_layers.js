@@ -178,6 +178,7 @@ function paintMarks(painter, context, theme, state) {
     );
   }
   if (scene.hasTexts) {
+    if (state.found) paintFound(context, scene, theme, state.found.texts);
     for (const text of [state.hoverText, state.text]) {
       if (text < 0) continue;
       context.fillStyle = scene.doc.texts.wrong[text] ? theme.error : theme.ink;
@@ -197,6 +198,25 @@ function paintMarks(painter, context, theme, state) {
     context.beginPath();
     markerPath(context, "D", px, py, 7);
     context.stroke();
+    context.fill();
+  }
+}
+
+/** A dot with a rim at each text that was found: it stands out from those that were not. */
+function paintFound(context, scene, theme, texts) {
+  const { x, y } = scene.texts;
+  const { wrong } = scene.doc.texts;
+  for (const kind of [0, 1]) {
+    context.beginPath();
+    for (const text of texts) {
+      if (wrong[text] !== kind || !onScreen(scene, x[text], y[text])) continue;
+      context.moveTo(x[text] + 3, y[text]);
+      context.arc(x[text], y[text], 3, 0, 2 * Math.PI);
+    }
+    context.lineWidth = 2;
+    context.strokeStyle = theme.paper;
+    context.stroke();
+    context.fillStyle = kind ? theme.error : theme.ink;
     context.fill();
   }
 }

@@ -1,4 +1,4 @@
-// What is known of a label or a text, as elements. Everything in them is set as text.
+// What is known of a label, as elements. Everything in them is set as text.
 
 const MANY = 1000; // entries of a list at a time
 const FEW_TEXTS = 100; // which are longer
@@ -41,22 +41,24 @@ function tellingName(app, node) {
 /** A button that leads to a node; its dot has the colour of the top class. `alone`: where its
  * parent does not stand beside it. */
 function nodeButton(app, node, extra = null, alone = false) {
-  const dot = make("span", { class: "dot", "aria-hidden": "true" });
-  dot.style.backgroundColor = classColorOf(app, node);
   const words = alone ? tellingName(app, node) : shortened(nodeName(app, node), 80);
   const name = make("bdi", { class: "name" }, words);
   return make(
     "button",
-    { type: "button", class: "node", "data-node": node, on: () => app.choose(node, { centre: true }) },
-    dot,
+    { type: "button", class: "node", on: () => app.choose(node, { centre: true }) },
+    classDot(app, node),
     name,
     extra === null ? null : make("span", { class: "extra" }, extra),
   );
 }
 
-function classColorOf(app, node) {
+/** A dot in the colour of a label's top class, in whichever theme the page has. */
+function classDot(app, node) {
   const { tree } = app.scene;
-  return node === tree.root ? app.theme.ink : app.theme.classes[classOf(tree.top[node])];
+  const dot = make("span", { class: "dot", "aria-hidden": "true" });
+  const ink = node < 0 || node === tree.root;
+  dot.style.backgroundColor = ink ? "var(--ink)" : `var(--class-${classOf(tree.top[node])})`;
+  return dot;
 }
 
 function fact(name, value) {
@@ -150,36 +152,6 @@ function nodeCard(app, node, brief) {
   return card;
 }
 
-function textEntry(app, text, longest) {
-  const { texts } = app.doc;
-  return make(
-    "li",
-    {},
-    make(
-      "button",
-      { type: "button", class: "text", on: () => app.chooseText(text) },
-      make("bdi", {}, shortened(texts.text[text], longest)),
-      texts.wrong[text] ? make("span", { class: "extra" }, " mistaken") : null,
-    ),
-  );
-}
-
-/** The texts whose label is a node or below it, by any parent; mistakes first. Where no text has a
- * label, predictions count. */
-function textsBelow(app, node) {
-  const { tree } = app.scene;
-  const { gold, predicted, wrong, count } = app.doc.texts;
-  const below = new Set([node]);
-  for (const at of below) {
-    for (const child of childrenOf(tree, at)) below.add(child);
-    for (const child of tree.childrenOf.get(at) || []) below.add(child);
-  }
-  const ends = gold.some((end) => end >= 0) ? gold : predicted;
-  const [mistaken, others] = [[], []];
-  for (let t = 0; t < count; t++) if (below.has(ends[t])) (wrong[t] ? mistaken : others).push(t);
-  return mistaken.concat(others);
-}
-
 /** Buttons that fill a list with all that it shows a part of, so `many` at a time. */
 function pages(list, items, entry, around, many = MANY, kind = "") {
   const buttons = make("div");
@@ -207,42 +179,6 @@ function pathWords(app, node) {
   return pathOf(app.scene.tree, node)
     .map((n) => shortened(nodeName(app, n), 40))
     .join(" \u203a ");
-}
-
-function textCard(app, text, brief) {
-  const { texts } = app.doc;
-  const gold = texts.gold[text];
-  const predicted = texts.predicted[text];
-  const probability = texts.probability[text];
-  const facts = make("dl", { class: "facts" });
-  const one = (name, node, more) =>
-    facts.append(
-      fact(name, [brief ? make("bdi", {}, pathWords(app, node)) : pathButtons(app, node), more]),
-    );
-  if (gold >= 0) one("Label", gold, null);
-  if (predicted >= 0) {
-    const sure = Number.isFinite(probability)
-      ? make("span", { class: "sure" }, percent(probability), bar(probability))
-      : null;
-    one("Prediction", predicted, sure);
-  }
-  const verdict = gold < 0 || predicted < 0 ? null : texts.wrong[text] ? "Mistaken" : "Correct";
-  return make(
-    "article",
-    { class: brief ? "card brief" : "card" },
-    make(
-      "h2",
-      {},
-      "Text",
-      verdict && make("span", { class: `verdict ${verdict.toLowerCase()}` }, verdict),
-    ),
-    make(
-      "blockquote",
-      {},
-      make("bdi", {}, brief ? shortened(texts.text[text], 240) : cleaned(texts.text[text])),
-    ),
-    facts,
-  );
 }
 
 function pathButtons(app, node) {

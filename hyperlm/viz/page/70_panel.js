@@ -21,18 +21,22 @@ class Panel {
     const { app } = this;
     const { state } = app;
     const { tree } = app.scene;
-    const text = state.text;
+    const { text, found } = state;
     let node = state.node;
     if (text >= 0) {
       const { predicted, gold } = app.doc.texts;
       node = predicted[text] >= 0 ? predicted[text] : gold[text];
     }
-    if (node < 0 && state.answer && state.answer.nodes.length) node = state.answer.nodes.at(-1);
+    const list = text < 0 && node < 0 && found;
+    if (node < 0 && !list && state.answer && state.answer.nodes.length) node = state.answer.nodes.at(-1);
     if (node < 0) node = tree.root;
     const parts = [this.crumbs, this.card, this.near];
     const held = parts.some((part) => part.contains(document.activeElement));
     this.showPath(node);
-    this.card.replaceChildren(text >= 0 ? textCard(app, text, false) : nodeCard(app, node, false));
+    let card;
+    if (text >= 0) card = textCard(app, text, false);
+    else card = list ? foundCard(app, found) : nodeCard(app, node, false);
+    this.card.replaceChildren(card);
     this.showNear(node);
     // What had the focus is gone: the keyboard goes on where the choice stands now.
     if (held) (this.near.querySelector("[aria-current]") || this.heading).focus({ preventScroll: true });

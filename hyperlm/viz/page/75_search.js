@@ -1,6 +1,7 @@
-// The search box: a combobox with a list of labels, best matches first.
+// The search box: a combobox with a list of labels, best matches first, and of texts.
 
 const MOST_FOUND = 12;
+const FEW_FOUND = 6; // of each where there are labels and texts
 const LONGEST_NAME = 600; // characters that are compared
 
 class Search {
@@ -11,6 +12,8 @@ class Search {
     this.found = [];
     this.active = -1;
     this.folded = null;
+    this.foldedTexts = null;
+    if (app.doc.texts) this.input.placeholder = "Search labels and texts";
     this.input.addEventListener("input", () => this.update());
     this.input.addEventListener("focus", () => this.input.value && this.update());
     this.input.addEventListener("blur", () => this.close());
@@ -58,41 +61,73 @@ class Search {
     return false;
   }
 
-  update() {
-    const query = this.input.value;
-    const all = this.matches(query);
-    this.found = all.slice(0, MOST_FOUND);
-    this.active = this.found.length ? 0 : -1;
-    const options = this.found.map((node, k) => {
-      const name = make("bdi", { class: "name" }, shortened(nodeName(this.app, node), 60));
-      const above = this.app.scene.tree.parent[node];
-      const where = above === this.app.scene.tree.root ? "" : pathWords(this.app, above);
-      const dot = make("span", { class: "dot", "aria-hidden": "true" });
-      dot.style.backgroundColor = classColorOf(this.app, node);
-      return make(
-        "li",
-        { role: "option", id: `found-${k}`, on: () => this.take(k) },
-        dot,
-        name,
-        where && make("bdi", { class: "extra" }, where),
-      );
+  /** The texts of the page that hold every word of a query: where a word begins with it, where it
+   * stands as it is, the rest; null where none does. */
+  textMatches(query) {
+    const { texts } = this.app.doc;
+    const words = folded(cleaned(query)).split(" ").filter(Boolean);
+    const whole = words.join(" ");
+    const letter = whole.length < 2 && !/\p{Lo}/u.test(whole); // which is in all of them
+    if (!texts || letter) return null;
+    if (!this.foldedTexts) this.foldedTexts = texts.text.map((text) => folded(cleaned(text)));
+    const plain = whole.replace(/[.*+?^${}()|[\]\\/]/g, "\\$&");
+    const begins = new RegExp(`(?<![\\p{L}\\p{N}])${plain}`, "u");
+    const ranked = [[], [], []];
+    this.foldedTexts.forEach((text, t) => {
+      if (!words.every((word) => text.includes(word))) return;
+      ranked[begins.test(text) ? 0 : text.includes(whole) ? 1 : 2].push(t);
     });
-    if (all.length > MOST_FOUND) {
-      options.push(
-        make(
-          "li",
-          { role: "presentation", class: "more" },
-          `${grouped(all.length - MOST_FOUND)} more`,
-        ),
-      );
-    } else if (!all.length && query.trim()) {
-      options.push(make("li", { role: "presentation", class: "more" }, "No label of that name"));
+    const all = ranked.flat();
+    if (!all.length) return null;
+    const has = new Uint8Array(texts.count);
+    for (const t of all) has[t] = 1;
+    return { words: whole, texts: all, has };
+  }
+
+  update() {
+    const { app } = this;
+    const query = this.input.value;
+    const labels = this.matches(query);
+    const inTexts = this.textMatches(query);
+    const options = [];
+    const option = (thing, ...parts) => {
+      const k = this.found.push(thing) - 1;
+      const on = () => this.take(k);
+      const kind = thing.text === undefined ? null : "of-text";
+      options.push(make("li", { role: "option", id: `found-${k}`, class: kind, on }, parts));
+    };
+    const line = (words) => options.push(make("li", { role: "presentation", class: "more" }, words));
+    this.found = [];
+    const most = inTexts ? FEW_FOUND : MOST_FOUND;
+    for (const node of labels.slice(0, most)) {
+      const name = make("bdi", { class: "name" }, shortened(nodeName(app, node), 60));
+      const above = app.scene.tree.parent[node];
+      const where = above === app.scene.tree.root ? "" : pathWords(app, above);
+      option({ node }, classDot(app, node), name, where && make("bdi", { class: "extra" }, where));
     }
+    if (labels.length > most) line(`${grouped(labels.length - most)} more`);
+    if (inTexts) {
+      const { gold, predicted, wrong } = app.doc.texts;
+      const { texts, words } = inTexts;
+      line(labels.length ? "In texts" : "No label of that name; in texts");
+      for (const text of texts.slice(0, FEW_FOUND)) {
+        const end = gold[text] >= 0 ? gold[text] : predicted[text];
+        const part = make("bdi", { class: "name" }, excerpt(app.doc.texts.text[text], 60, words));
+        const mistaken = wrong[text] ? make("span", { class: "extra" }, "mistaken") : null;
+        option({ text, inTexts }, classDot(app, end), part, mistaken);
+      }
+      if (texts.length > 1) option({ inTexts }, `Show all ${grouped(texts.length)} texts`);
+    }
+    this.active = this.found.length ? 0 : -1;
+    const nothing = app.doc.texts ? "No label of that name, no text with it" : "No label of that name";
+    if (!this.found.length && query.trim()) line(nothing);
     this.list.replaceChildren(...options);
     this.open(options.length > 0);
     this.mark();
-    if (query.trim())
-      this.app.say(all.length ? plural(all.length, "label", "labels") : "No label of that name");
+    if (!query.trim()) return;
+    const told = labels.length ? [plural(labels.length, "label", "labels")] : [];
+    if (inTexts) told.push(plural(inTexts.texts.length, "text", "texts"));
+    app.say(told.join(", ") || nothing);
   }
 
   open(shown) {
@@ -111,7 +146,7 @@ class Search {
     });
     if (this.active >= 0) {
       this.input.setAttribute("aria-activedescendant", `found-${this.active}`);
-      this.list.children[this.active].scrollIntoView({ block: "nearest" });
+      document.getElementById(`found-${this.active}`).scrollIntoView({ block: "nearest" });
     } else {
       this.input.removeAttribute("aria-activedescendant");
     }
@@ -139,10 +174,18 @@ class Search {
   }
 
   take(k) {
-    const node = this.found[k];
-    this.input.value = nodeName(this.app, node).slice(0, LONGEST_NAME); // finds it again
+    const { node, text, inTexts } = this.found[k];
     this.close();
-    this.app.choose(node, { centre: true });
-    this.app.canvas.focus();
+    if (node !== undefined) {
+      this.input.value = nodeName(this.app, node).slice(0, LONGEST_NAME); // finds it again
+      this.app.choose(node, { centre: true });
+      this.app.canvas.focus();
+    } else if (text !== undefined) {
+      this.app.state.found = inTexts;
+      this.app.chooseText(text);
+      this.app.canvas.focus();
+    } else {
+      this.app.showFound(inTexts);
+    }
   }
 }

@@ -118,17 +118,6 @@ class Predict {
     app.setAnswer(answer);
   }
 
-  /** The dots in the colours of a new theme; the words stand, and are not read out again. */
-  recolour() {
-    const { answer } = this.app.state;
-    const buttons = this.result.querySelectorAll(".node");
-    if (!answer || !buttons.length) return;
-    for (const button of buttons) {
-      const dot = button.querySelector(".dot");
-      dot.style.backgroundColor = classColorOf(this.app, Number(button.dataset.node));
-    }
-  }
-
   /** Forget the answer, and one that is still to come. */
   clear() {
     if (this.asked) this.asked.abort();

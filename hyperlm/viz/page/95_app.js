@@ -16,6 +16,7 @@ class App {
       hoverText: -1,
       focused: false,
       answer: null,
+      found: null, // texts that hold what was searched
       texts: false,
       cones: false,
       errors: false,
@@ -151,6 +152,7 @@ class App {
     this.hideCard();
     state.node = node;
     state.text = -1;
+    state.found = null;
     this.panel.show();
     if (node < 0) {
       this.say("Nothing chosen.");
@@ -170,7 +172,7 @@ class App {
     this.hideCard();
     state.text = text;
     state.node = -1;
-    if (scene.hasTexts && !state.texts && !state.errors) state.texts = true;
+    if (scene.hasTexts && !state.texts && !state.errors && !state.found) state.texts = true;
     this.panel.show();
     const { predicted, gold } = doc.texts;
     const end = predicted[text];
@@ -191,10 +193,18 @@ class App {
     this.changed();
   }
 
+  /** List the texts that hold some words, and mark where they lie. */
+  showFound(found) {
+    this.hideCard();
+    Object.assign(this.state, { found, node: -1, text: -1 });
+    this.panel.show();
+    this.panel.card.querySelector("button").focus();
+    this.say(`${plural(found.texts.length, "text", "texts")} with ${found.words}`);
+    this.changed();
+  }
+
   setAnswer(answer) {
-    this.state.answer = answer;
-    this.state.node = -1;
-    this.state.text = -1;
+    Object.assign(this.state, { answer, found: null, node: -1, text: -1 });
     answer.place = answer.positions[this.scene.layout.name] || null;
     const end = answer.nodes.at(-1);
     this.panel.show();
@@ -248,10 +258,10 @@ class App {
   /** The node or text at a place on the screen; nodes lie in front. */
   thingAt(x, y, reach) {
     const { state, scene } = this;
-    const texts = state.texts || state.errors;
+    const texts = state.texts || state.errors || state.found;
     const node = this.visible.nodeAt(scene, x, y, texts ? 2.5 : reach);
     if (node >= 0 || !texts) return { node, text: -1 };
-    const text = textAt(scene, x, y, reach, !state.texts);
+    const text = textAt(scene, x, y, reach, state);
     return text >= 0
       ? { node: -1, text }
       : { node: this.visible.nodeAt(scene, x, y, reach), text: -1 };
@@ -306,10 +316,10 @@ class App {
   setTheme(name, chosen = true) {
     this.theme = THEMES[name];
     this.themeChosen = this.themeChosen || chosen;
-    document.documentElement.dataset.theme = name;
+    const root = document.documentElement;
+    root.dataset.theme = name;
+    this.theme.classes.forEach((color, k) => root.style.setProperty(`--class-${k}`, color));
     this.controls.sync();
-    this.panel.show();
-    this.predict.recolour();
     this.motion.ask();
   }
 
