@@ -32,7 +32,8 @@ function folded(text) {
   return text
     .normalize("NFD")
     .replace(/[\u0300-\u036f\u0591-\u05c7\u064b-\u065f]+|\p{Cf}+/gu, "")
-    .toLowerCase();
+    .toLowerCase()
+    .replace(/\u03c2/g, "\u03c3"); // a sigma is one at the end of a word too
 }
 
 function grouped(number) {

@@ -45,6 +45,7 @@ function paintCones(painter, context, theme, state) {
 
 const LINE_GRAIN = 5; // pixels: of two mistakes that start and end together one line is drawn
 const MOST_LINES = 1200;
+const FOUND_REACH = 4; // radius of the mark of a text that was found
 
 /** A cross at each mistaken text, a line from it to its right label. */
 function paintErrors(painter, context, theme) {
@@ -202,23 +203,33 @@ function paintMarks(painter, context, theme, state) {
   }
 }
 
-/** A dot with a rim at each text that was found: it stands out from those that were not. */
+/** A dot with a rim at each text that was found: it stands out from those that were not. One for
+ * those that fall on the same place; mistaken ones come first, and are seen. */
 function paintFound(context, scene, theme, texts) {
   const { x, y } = scene.texts;
   const { wrong } = scene.doc.texts;
-  for (const kind of [0, 1]) {
-    context.beginPath();
+  const hash = paintErrors.hash;
+  hash.fill(0);
+  const shown = [];
+  for (const kind of [1, 0]) {
     for (const text of texts) {
       if (wrong[text] !== kind || !onScreen(scene, x[text], y[text])) continue;
-      context.moveTo(x[text] + 3, y[text]);
-      context.arc(x[text], y[text], 3, 0, 2 * Math.PI);
+      const slot = (Math.imul((x[text] / 3) | 0, 73856093) ^ Math.imul((y[text] / 3) | 0, 19349663)) & 0xffff;
+      if (!hash[slot]) shown.push(text);
+      hash[slot] = 1;
     }
-    context.lineWidth = 2;
-    context.strokeStyle = theme.paper;
-    context.stroke();
-    context.fillStyle = kind ? theme.error : theme.ink;
-    context.fill();
   }
+  // Each by itself: a path of thousands of circles takes many times longer.
+  const dots = (radius, color) => {
+    for (const text of shown) {
+      context.fillStyle = color(text);
+      context.beginPath();
+      context.arc(x[text], y[text], radius, 0, 2 * Math.PI);
+      context.fill();
+    }
+  };
+  dots(FOUND_REACH, () => theme.paper);
+  dots(FOUND_REACH - 1, (text) => (wrong[text] ? theme.error : theme.ink));
 }
 
 function ring(context, x, y, r, width) {

@@ -152,13 +152,15 @@ function nodeCard(app, node, brief) {
   return card;
 }
 
-/** Buttons that fill a list with all that it shows a part of, so `many` at a time. */
-function pages(list, items, entry, around, many = MANY, kind = "") {
+/** Buttons that fill a list with all that it shows a part of, so `many` at a time. `place` keeps
+ * where one is, for when the list is made anew. */
+function pages(list, items, entry, around, many = MANY, kind = "", place = {}) {
   const buttons = make("div");
   const button = (words, first) =>
     make("button", { type: "button", class: "quiet", on: () => show(first) }, words);
   const show = (first) => {
     const next = first + many;
+    place.first = first;
     list.replaceChildren(...items.slice(first, next).map(entry));
     list.scrollTop = 0;
     list.before(buttons); // a long list is not to be walked through first
@@ -171,7 +173,8 @@ function pages(list, items, entry, around, many = MANY, kind = "") {
   };
   const words = items.length > many ? grouped(many) : `all ${grouped(items.length)}`;
   const first = Math.max(0, Math.min(around - many / 2, items.length - many));
-  buttons.append(button(`Show ${words}${kind}`, first));
+  if (place.first === undefined) buttons.append(button(`Show ${words}${kind}`, first));
+  else show(place.first);
   return buttons;
 }
 

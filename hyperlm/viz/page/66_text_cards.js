@@ -9,7 +9,7 @@ function textEntry(app, text, longest, words = "") {
     {},
     make(
       "button",
-      { type: "button", class: "text", on: () => app.chooseText(text) },
+      { type: "button", class: "text", "data-text": text, on: () => app.chooseText(text) },
       make("bdi", {}, excerpt(texts.text[text], longest, words)),
       texts.wrong[text] ? make("span", { class: "extra" }, " mistaken") : null,
     ),
@@ -99,7 +99,7 @@ function foundCard(app, found) {
   const card = make(
     "article",
     { class: "card" },
-    make("h2", {}, make("span", {}, "Texts with ", quoted(found.words))),
+    make("h2", {}, make("span", {}, "Texts with ", quoted(found.said))),
     make(
       "p",
       { class: "where" },
@@ -108,7 +108,7 @@ function foundCard(app, found) {
     list,
   );
   if (found.texts.length > FIRST_FOUND) {
-    card.append(pages(list, found.texts, entry, 0, FEW_TEXTS, " texts"));
+    card.append(pages(list, found.texts, entry, 0, FEW_TEXTS, " texts", found));
   }
   return card;
 }
@@ -158,9 +158,9 @@ function foundAgain(app) {
   const { found } = app.state;
   const words = `All ${grouped(found.texts.length)} texts with `;
   const on = () => app.showFound(found);
-  return make("button", { type: "button", class: "quiet", on }, words, quoted(found.words));
+  return make("button", { type: "button", class: "quiet", on }, words, quoted(found.said));
 }
 
-function quoted(words) {
-  return ["\u201c", make("bdi", {}, shortened(words, 40)), "\u201d"];
+function quoted(said) {
+  return ["\u201c", make("bdi", {}, shortened(said, 40)), "\u201d"];
 }

@@ -1,7 +1,8 @@
 // The search box: a combobox with a list of labels, best matches first, and of texts.
 
 const MOST_FOUND = 12;
-const FEW_FOUND = 6; // of each where there are labels and texts
+const FEW_FOUND = 6; // texts among them
+const UNTOLD = /^[\p{Ll}\p{Lm}\p{N}]?$/u; // one letter is in all texts; one of Chinese tells
 const LONGEST_NAME = 600; // characters that are compared
 
 class Search {
@@ -67,11 +68,10 @@ class Search {
     const { texts } = this.app.doc;
     const words = folded(cleaned(query)).split(" ").filter(Boolean);
     const whole = words.join(" ");
-    const letter = whole.length < 2 && !/\p{Lo}/u.test(whole); // which is in all of them
-    if (!texts || letter) return null;
+    if (!texts || UNTOLD.test(whole)) return null;
     if (!this.foldedTexts) this.foldedTexts = texts.text.map((text) => folded(cleaned(text)));
     const plain = whole.replace(/[.*+?^${}()|[\]\\/]/g, "\\$&");
-    const begins = new RegExp(`(?<![\\p{L}\\p{N}])${plain}`, "u");
+    const begins = new RegExp(`(?<![\\p{L}\\p{M}\\p{N}])${plain}`, "u");
     const ranked = [[], [], []];
     this.foldedTexts.forEach((text, t) => {
       if (!words.every((word) => text.includes(word))) return;
@@ -81,7 +81,7 @@ class Search {
     if (!all.length) return null;
     const has = new Uint8Array(texts.count);
     for (const t of all) has[t] = 1;
-    return { words: whole, texts: all, has };
+    return { words: whole, said: cleaned(query), texts: all, has };
   }
 
   update() {
@@ -98,7 +98,7 @@ class Search {
     };
     const line = (words) => options.push(make("li", { role: "presentation", class: "more" }, words));
     this.found = [];
-    const most = inTexts ? FEW_FOUND : MOST_FOUND;
+    const most = MOST_FOUND - (inTexts ? Math.min(FEW_FOUND, inTexts.texts.length) : 0);
     for (const node of labels.slice(0, most)) {
       const name = make("bdi", { class: "name" }, shortened(nodeName(app, node), 60));
       const above = app.scene.tree.parent[node];
@@ -114,12 +114,14 @@ class Search {
         const end = gold[text] >= 0 ? gold[text] : predicted[text];
         const part = make("bdi", { class: "name" }, excerpt(app.doc.texts.text[text], 60, words));
         const mistaken = wrong[text] ? make("span", { class: "extra" }, "mistaken") : null;
-        option({ text, inTexts }, classDot(app, end), part, mistaken);
+        const kind = make("span", { class: "hidden" }, "Text: "); // for who does not see the line
+        option({ text, inTexts }, classDot(app, end), kind, part, mistaken);
       }
       if (texts.length > 1) option({ inTexts }, `Show all ${grouped(texts.length)} texts`);
     }
     this.active = this.found.length ? 0 : -1;
-    const nothing = app.doc.texts ? "No label of that name, no text with it" : "No label of that name";
+    const both = app.doc.texts && !UNTOLD.test(folded(cleaned(query)));
+    const nothing = `No label of that name${both ? ", no text with it" : ""}`;
     if (!this.found.length && query.trim()) line(nothing);
     this.list.replaceChildren(...options);
     this.open(options.length > 0);
@@ -159,7 +161,7 @@ class Search {
       if (this.list.hidden) this.update();
       else if (n) this.active = (this.active + (event.key === "ArrowDown" ? 1 : n - 1)) % n;
       this.mark();
-    } else if (event.key === "Enter") {
+    } else if (event.key === "Enter" && !event.isComposing) {
       event.preventDefault();
       if (this.list.hidden) this.update();
       if (this.active >= 0) this.take(this.active);
@@ -181,9 +183,9 @@ class Search {
       this.app.choose(node, { centre: true });
       this.app.canvas.focus();
     } else if (text !== undefined) {
+      this.app.canvas.focus(); // says nothing of the text, which is said then
       this.app.state.found = inTexts;
       this.app.chooseText(text);
-      this.app.canvas.focus();
     } else {
       this.app.showFound(inTexts);
     }

@@ -17,6 +17,7 @@ function writeLink(app) {
   }
   if (state.node >= 0) parts.push(`n=${state.node}`);
   if (state.text >= 0) parts.push(`t=${state.text}`);
+  if (state.found) parts.push(`q=${encodeURIComponent(shortened(state.found.said, 200))}`);
   const flags = ["texts", "cones", "errors"].filter((name) => state[name]).map((name) => name[0]);
   if (flags.length) parts.push(`s=${flags.join("")}`);
   if (state.density !== DENSITY) parts.push(`d=${short(state.density)}`);
@@ -49,10 +50,14 @@ function readLink(app, fragment) {
     return value && Number.isInteger(value[0]) && value[0] >= 0 && value[0] < limit ? value[0] : -1;
   };
   const link = { layout: 0, base: scene.tree.root, view: identity(), zoom: 1, pan: [0, 0] };
-  let name = "";
-  try {
-    name = decodeURIComponent(given.get("l") || "");
-  } catch {}
+  const words = (key) => {
+    try {
+      return decodeURIComponent(given.get(key) || "");
+    } catch {
+      return "";
+    }
+  };
+  const name = words("l");
   link.layout = Math.max(
     0,
     doc.layouts.findIndex((layout) => layout.name === name),
@@ -74,6 +79,7 @@ function readLink(app, fragment) {
   if (pan) link.pan = pan.map((v) => Math.min(50, Math.max(-50, v)));
   link.node = index("n", scene.tree.count + 1);
   link.text = doc.texts ? index("t", doc.texts.count) : -1;
+  link.found = words("q");
   const flags = given.get("s") || "";
   for (const flag of ["texts", "cones", "errors"]) link[flag] = flags.includes(flag[0]);
   const density = numbers("d", 1);
@@ -102,5 +108,6 @@ function followLink(app, link) {
   for (let d = 1; d <= scene.tree.levels; d++) visible.setHidden(d, link.hidden.includes(d));
   state.node = link.text >= 0 ? -1 : link.node;
   state.text = link.text;
+  state.found = state.node < 0 && link.found ? app.search.textMatches(link.found) : null;
   if (link.theme) app.setTheme(link.theme);
 }

@@ -172,6 +172,7 @@ class App {
     this.hideCard();
     state.text = text;
     state.node = -1;
+    if (state.found) state.found.left = text;
     if (scene.hasTexts && !state.texts && !state.errors && !state.found) state.texts = true;
     this.panel.show();
     const { predicted, gold } = doc.texts;
@@ -198,8 +199,10 @@ class App {
     this.hideCard();
     Object.assign(this.state, { found, node: -1, text: -1 });
     this.panel.show();
-    this.panel.card.querySelector("button").focus();
-    this.say(`${plural(found.texts.length, "text", "texts")} with ${found.words}`);
+    const { card } = this.panel;
+    const left = card.querySelector(`[data-text="${found.left}"]`); // the one it was left by
+    (left || card.querySelector(".text")).focus();
+    this.say(`${plural(found.texts.length, "text", "texts")} with ${shortened(found.said, 80)}`);
     this.changed();
   }
 
@@ -258,6 +261,11 @@ class App {
   /** The node or text at a place on the screen; nodes lie in front. */
   thingAt(x, y, reach) {
     const { state, scene } = this;
+    if (state.found) {
+      // Their marks are drawn over the labels.
+      const marked = textAt(scene, x, y, FOUND_REACH, { found: state.found });
+      if (marked >= 0) return { node: -1, text: marked };
+    }
     const texts = state.texts || state.errors || state.found;
     const node = this.visible.nodeAt(scene, x, y, texts ? 2.5 : reach);
     if (node >= 0 || !texts) return { node, text: -1 };
