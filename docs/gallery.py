@@ -33,6 +33,7 @@ LARGEST = (1500, 920)
 # A third of the bytes; chosen for coverage, 256 colours keep those of small marks. k-means moves
 # each to what it stands for, so that large grounds keep their colour.
 PALETTE = {"colors": 256, "method": Image.Quantize.MAXCOVERAGE, "kmeans": 1}
+SOUGHT = "light"
 TYPED = "She climbed the volcano to draw the crater lake, which she later painted for the museum."
 
 
@@ -89,6 +90,7 @@ def page(run: str, folder: Path) -> None:
 
         photograph("tree", "l=tree", lambda tab: point_at(tab, animal))
         photograph("learned", f"l=horopca&s=te&b={central}&n={central}", dark=True)
+        photograph("search", "l=tree", search)
         photograph("phone", f"l=tree&n={central}", width=390, height=844, touch=True)
         photograph("serve", "", ask)
     server.shutdown()
@@ -98,6 +100,14 @@ def point_at(tab: Tab, node: int) -> None:
     """Let the card of a label appear."""
     tab.mouse("mouseMoved", *place(tab, "nodes", node), button="none")
     tab.wait("!document.getElementById('hover').hidden")
+
+
+def search(tab: Tab) -> None:
+    """Find texts by a word, and list them all."""
+    tab.key("/")
+    tab.type(SOUGHT)
+    tab.key("ArrowUp")  # the last line
+    tab.key("Enter")
 
 
 def ask(tab: Tab) -> None:
