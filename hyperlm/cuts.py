@@ -114,9 +114,15 @@ class Cuts:
         """
         if self.taxonomy.is_tree:
             return self.member_at[ends] == nodes
-        keys = ends.unsqueeze(1) * self.num_nodes + nodes
-        above = torch.isin(keys, self._closure_keys) & (nodes < self.num_nodes)
-        return above | (nodes == ends.unsqueeze(1))
+        ends = ends.unsqueeze(1)
+        return self.above(nodes, ends) & (nodes < self.num_nodes) | (nodes == ends)
+
+    def above(self, nodes: Tensor, below: Tensor) -> Tensor:
+        """Whether ``nodes`` of a DAG are ancestors of ``below``, by any parent; shapes broadcast.
+
+        Of a tree no pair is kept, see :func:`~hyperlm.cut_tables.ancestor_keys`.
+        """
+        return torch.isin(below * self.num_nodes + nodes, self._closure_keys)
 
     # -- levels ----------------------------------------------------------------------------
 

@@ -44,7 +44,7 @@ def decode_several(
 ) -> Decoded:
     """The best path of each text and every further one whose share is at least ``cut``.
 
-    Of two paths of which one goes on in the other the more probable is answered.
+    Of two paths of which one ends above the other the more probable is answered.
 
     Args:
         logits: ``(B, N)``; -inf masks a node.
@@ -74,15 +74,19 @@ def decode_several(
 
 
 def _said_by_others(best: Decoded, cuts: Cuts) -> Tensor:
-    """Which paths ``(B, k)`` lie on a more probable one that is answered, or go on below it."""
+    """Which paths ``(B, k)`` end above or below a more probable one that is answered."""
     out = torch.zeros_like(best.nodes, dtype=torch.bool)
     if len(cuts.terminals) == len(cuts.taxonomy.leaves):
-        return out  # no path goes on in another
+        return out  # no path ends above another
+    cuts = cuts.to(best.nodes.device)
     for at in range(1, best.nodes.shape[1]):
-        node, path = best.nodes[:, at, None], best.path_nodes[:, at]
-        below = (best.path_nodes[:, :at] == node.unsqueeze(2)).any(2)
-        above = (path.unsqueeze(1) == best.nodes[:, :at].unsqueeze(2)).any(2)
-        out[:, at] = ((below | above) & ~out[:, :at]).any(1)
+        node, others = best.nodes[:, at, None], best.nodes[:, :at]
+        if cuts.taxonomy.is_tree:
+            above = (best.path_nodes[:, :at] == node.unsqueeze(2)).any(2)
+            below = (best.path_nodes[:, at, None] == others.unsqueeze(2)).any(2)
+        else:  # a label stands below all its parents, whichever its path passes
+            above, below = cuts.above(node, others), cuts.above(others, node)
+        out[:, at] = ((above | below) & ~out[:, :at]).any(1)
     return out
 
 
@@ -118,7 +122,7 @@ def whole_paths(
 
 def fit_cut(
     logits: Tensor,
-    gold: Sequence[Sequence[int] | np.ndarray],
+    gold: Labels,
     taxonomy: Taxonomy | Cuts,
     *,
     loss: Loss = "level",
@@ -127,7 +131,8 @@ def fit_cut(
 
     Args:
         logits: ``(n, N)`` of texts the model was not trained on.
-        gold: for each text the end nodes of its gold paths; texts without any say nothing.
+        gold: for each text the end nodes of its gold paths, in any form that
+            :mod:`hyperlm.metrics` takes; texts without any say nothing.
         loss: the loss the logits were trained with.
     Returns:
         In [0.02, 1]; of equally good cuts the highest, which answers least.
@@ -135,16 +140,20 @@ def fit_cut(
         OptionError: no text has a label, or not one entry for each row. ModelError: see
             :mod:`hyperlm.decoding`.
     """
-    if len(gold) != len(logits):
-        raise OptionError(f"fit_cut: {len(gold)} entries of gold for {len(logits)} rows of logits.")
-    known = [row for row, ends in enumerate(gold) if len(ends)]
-    if not known:
-        raise OptionError("fit_cut: no text has a label. Give texts that are labelled.")
     cuts = cuts_of(taxonomy)
     tree = cuts.taxonomy
+    ends = LabelSets.of(tree, gold, "gold")
+    if ends.texts != len(logits):
+        raise OptionError(
+            f"fit_cut: {ends.texts} entries of gold for {len(logits)} rows of logits."
+        )
+    known = np.unique(ends.rows).tolist()
+    if not known:
+        raise OptionError("fit_cut: no text has a label. Give texts that are labelled.")
     most = decode_several(logits[known], cuts, _LOWEST, loss=loss)
     nodes, prob = most.nodes.cpu().numpy(), most.prob.cpu().numpy()
-    golds = LabelSets.of(tree, [list(gold[row]) for row in known], "gold").augmented()
+    of_row = np.split(ends.nodes, np.searchsorted(ends.rows, np.arange(1, ends.texts)))
+    golds = LabelSets.of(tree, [of_row[row] for row in known], "gold").augmented()
     best, found = -1.0, 1.0
     for cut in np.linspace(1.0, _LOWEST, _STEPS).round(2).tolist():
         said = np.where(prob >= cut, nodes, -1)

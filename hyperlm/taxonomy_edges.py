@@ -28,7 +28,7 @@ def read_csv(text: str, delimiter: str, *, name: str) -> Taxonomy:
 
 
 def _csv_pairs(text: str, delimiter: str) -> Pairs:
-    # As people write lists: "bird, animal" names the animal.
+    # A quoted name may stand behind a blank.
     rows = csv.reader(
         io.StringIO(text, newline=""), delimiter=delimiter, strict=True, skipinitialspace=True
     )
@@ -51,10 +51,11 @@ def _csv_pairs(text: str, delimiter: str) -> Pairs:
                     raise TaxonomyError(
                         f"line {line}: {len(row)} cells where {width} are due: {row}."
                     )
-                child, parent = row[columns[0]], row[columns[1]]
-                if not child.strip():
+                # As people write lists: "bird, animal" names the animal, as labels of data do.
+                child, parent = row[columns[0]].strip(), row[columns[1]].strip()
+                if not child:
                     raise TaxonomyError(f"line {line}: the child's name is empty: {row}.")
-                pairs.append((child, parent if parent.strip() else None))
+                pairs.append((child, parent or None))
             line = rows.line_num + 1
     except csv.Error as error:
         raise TaxonomyError(f"line {line}: malformed row ({error}).") from error
@@ -67,8 +68,7 @@ def csv_text(taxonomy: Taxonomy, delimiter: str) -> str:
     """What ``read_csv`` reads; top nodes first, below the root."""
     names, root = _edge_names(taxonomy)
     # before Python 3.13 the writer leaves a lone carriage return unquoted
-    # and a space behind a comma belongs to a name only inside quotes
-    quote_all = any("\r" in label or label[:1] == " " for label in names)
+    quote_all = any("\r" in label for label in names)
     out = io.StringIO(newline="")
     writer = csv.writer(
         out,
@@ -96,7 +96,7 @@ def _family_pairs(text: str) -> Pairs:
         for i, cell in enumerate(cells):
             if not cell.strip():
                 raise TaxonomyError(f"line {number}: name {i + 1} of {len(cells)} is empty.")
-        parent, *children = cells
+        parent, *children = (cell.strip() for cell in cells)
         pairs.extend((child, parent) for child in children)
         if not children:
             pairs.append((parent, None))
@@ -127,6 +127,12 @@ def families_text(taxonomy: Taxonomy) -> str:
 def _edge_names(taxonomy: Taxonomy) -> tuple[list[str], str]:
     """A distinct name for every node, and one for the root."""
     names = list(taxonomy.names)
+    for label in names:
+        if label != label.strip():
+            raise TaxonomyError(
+                f"{label!r} begins or ends with a blank, which edge lists leave out; write .json "
+                "or .yaml."
+            )
     if taxonomy.is_tree:
         times = Counter(names)
         paths: list[str] = []

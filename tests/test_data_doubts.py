@@ -40,6 +40,12 @@ def test_one_name_in_two_spellings_is_told_once(other, shown):
     assert "'Two  words', 'Two words'" in spaces
 
 
+def test_an_empty_column_is_said_to_be_empty():
+    found = doubts([("a",), ("b",), ("c",)] * 2)
+    assert "column 'l2' was taken for a level and is empty in every row" in found
+    assert "numbers" not in found
+
+
 @pytest.mark.parametrize("word", ["NA", "nan", "NULL", "None", "-"])
 def test_words_for_nothing_are_told(word):
     assert f"3 labels read {word!r}" in doubts([("a", word)] * 3 + [("a", "b"), ("c", "d")])

@@ -15,7 +15,7 @@ from hyperlm.cli import app
 from hyperlm.cli.columns import listed
 from hyperlm.cli.mistakes import _own_columns
 from hyperlm.data import LabelledTexts, load_data, read_rows, read_tree, write_rows
-from hyperlm.errors import DataError, OptionError
+from hyperlm.errors import DataError, OptionError, TaxonomyError
 from hyperlm.options import TrainingOptions
 from hyperlm.taxonomy import Taxonomy
 
@@ -133,14 +133,37 @@ def test_names_of_columns_may_hold_a_comma():
         listed(" , ")
 
 
-def test_a_space_behind_a_comma_is_no_part_of_a_name(tmp_path):
+def test_blanks_around_a_name_are_no_part_of_it(tmp_path):
     made = tmp_path / "t.csv"
-    made.write_text("child, parent\nbird, animal\nfish, animal\n")
-    expected = Taxonomy.from_edges([("bird", "animal"), ("fish", "animal")])
+    expected = Taxonomy.from_edges([("bird", "animal"), ("fish", "animal"), ("plant", None)])
+    for rows in ("bird, animal\nfish, animal\nplant, \n", "bird ,animal\n fish,animal \nplant,\n"):
+        made.write_text(f"child, parent\n{rows}")
+        assert Taxonomy.read(made) == expected
+    made = tmp_path / "t.taxonomy"
+    made.write_text("animal\tbird \t fish\nplant \n")
     assert Taxonomy.read(made) == expected
     odd = Taxonomy.from_edges([(" bird", "animal"), ("fish", "animal"), ("x", " bird")])
-    odd.write(tmp_path / "odd.csv")
-    assert Taxonomy.read(tmp_path / "odd.csv") == odd
+    for suffix in (".csv", ".tsv", ".taxonomy"):
+        with pytest.raises(TaxonomyError, match=r"' bird' begins or ends with a blank.*\.json"):
+            odd.write(tmp_path / f"odd{suffix}")
+        assert not (tmp_path / f"odd{suffix}").exists()
+
+
+def test_the_root_of_a_taxonomy_among_the_labels_is_named(tmp_path):
+    (tmp_path / "tree.csv").write_text("child,parent\nPlace,Thing\nCave,Place\nLake,Place\n")
+    data = tmp_path / "data.csv"
+    rows = [f"t{i},Thing,Place,{'Cave' if i % 2 else 'Lake'}" for i in range(20)]
+    data.write_text("\n".join(["text,l1,l2,l3", *rows]))
+    with pytest.raises(
+        DataError, match=r"Below 'Thing' they all are known\. .* root .*--label-col"
+    ):
+        load_data(data, taxonomy=tmp_path / "tree.csv")
+    bundle = load_data(data, taxonomy=tmp_path / "tree.csv", label_columns=["l2", "l3"])
+    assert bundle.taxonomy.index("Place > Cave") >= 0
+    # Where some are unknown below it too, they are what is to be corrected.
+    data.write_text("\n".join(["text,l1,l2,l3", *rows, "x,Thing,Place,Hill"]))
+    with pytest.raises(DataError, match="Correct these labels"):
+        load_data(data, taxonomy=tmp_path / "tree.csv")
 
 
 def test_a_first_line_for_excel_is_no_header(tmp_path):

@@ -86,6 +86,28 @@ def test_texts_with_several_labels_are_drawn_and_every_label_keeps_a_text(
     assert sorted(parts(shuffled)[1]) == sorted(drawn)
 
 
+@given(
+    st.lists(st.lists(st.sampled_from("abcdefg"), min_size=1, max_size=3), min_size=4),
+    st.sampled_from([0.1, 0.25, 0.5]),
+    st.integers(0, 50),
+    st.randoms(use_true_random=False),
+)
+def test_a_text_with_a_row_for_each_label_is_one_text(labels, fraction, seed, random):
+    rows = [(f"t{at}", ((name,),)) for at, names in enumerate(labels) for name in names]
+
+    def parts(rows):
+        some = LabelledTexts(tuple(t for t, _ in rows), tuple(p for _, p in rows))
+        rest, part, _ = cut(some, fraction, seed)
+        return rest, set() if part is None else set(part.texts)
+
+    rest, drawn = parts(rows)
+    assert not drawn & set(rest.texts)
+    assert set(rest.paths) == {paths for _, paths in rows}  # every label keeps a text
+    assert parts(random.sample(rows, len(rows)))[1] == drawn
+    joined = [(f"t{at}", tuple((name,) for name in set(names))) for at, names in enumerate(labels)]
+    assert parts(joined)[1] == drawn  # as where one row has all of them
+
+
 def test_combinations_that_occur_once_are_drawn_like_others():
     """Every pair of ten labels, and each label alone four times."""
     pairs = [((a,), (b,)) for a in range(10) for b in range(a)]

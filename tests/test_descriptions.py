@@ -87,6 +87,24 @@ def test_labels_of_a_larger_catalogue_are_left_out_with_a_warning(tmp_path):
         assert read_descriptions(tmp_path / "d.csv", TREE) == FOUND
 
 
+def test_near_names_are_looked_for_once(tmp_path, monkeypatch):
+    """Each takes as long as there are names, and one alone is told."""
+    asked = []
+    index = Taxonomy.index
+    monkeypatch.setattr(Taxonomy, "index", lambda *args: asked.append(args) or index(*args))
+    (tmp_path / "d.csv").write_text(csv([*((f"Astma {i}", "typo") for i in range(50)), *ROWS]))
+    with pytest.warns(HyperlmWarning, match="50 of 53 labels"):
+        assert read_descriptions(tmp_path / "d.csv", TREE) == FOUND
+    assert len(asked) == 1
+
+
+def test_a_label_of_a_dag_is_described_by_any_of_its_paths(tmp_path):
+    dag = Taxonomy.from_edges([("b", "a"), ("c", "a"), ("d", "b"), ("d", "c")])
+    for path in ("b > d", "c > d", "d"):
+        (tmp_path / "d.csv").write_text(csv([(path, "meant")]))
+        assert read_descriptions(tmp_path / "d.csv", dag) == {dag.index("d"): "meant"}
+
+
 def test_a_described_name_is_the_mean_of_the_name_and_the_name_with_its_meaning(tiny_backbone):
     model = HierarchicalLM.from_backbone(
         str(tiny_backbone), TREE, layers="1,2", head={"dim": 4}, max_length=32

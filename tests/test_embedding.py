@@ -279,6 +279,13 @@ def test_known_ancestors_are_never_pushed_away():
     torch.testing.assert_close(trainer.points.detach(), before)
 
 
+def test_deep_chains_are_trained_in_flat_space_too():
+    """The last of many nodes has no negatives: the gradient of nothing is no infinity."""
+    chain = Taxonomy.from_paths([tuple(f"n{i}" for i in range(400))])
+    points = embed(chain, EmbeddingOptions(geometry="euclidean", dim=2, epochs=1))
+    assert points.isfinite().all()
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [("dim", 1), ("curvature", 0.0), ("curvature", math.nan), ("loss", "x"), ("start", "x"),

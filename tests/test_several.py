@@ -27,11 +27,12 @@ def test_the_best_path_and_all_that_reach_the_cut(taxonomy, seed, cut, loss):
         kept = several.nodes[row] >= 0
         said = several.nodes[row][kept].tolist()
         assert said[0] == best.nodes[row]
-        # One by one, the most probable first, unless one goes on in another.
+        # One by one, the most probable first, unless one is said by another.
         expected: list[tuple[int, list[int]]] = []
         for place, node in enumerate(everything.nodes[row].tolist()):
             path = [step for step in everything.path_nodes[row, place].tolist() if step >= 0]
-            lies = any(node in other or end in path for end, other in expected)
+            above = set(taxonomy.ancestors(node).tolist())
+            lies = any(end in above or node in taxonomy.ancestors(end) for end, _ in expected)
             if not expected or (everything.prob[row, place] >= cut and not lies):
                 expected.append((node, path))
         assert said == [node for node, _ in expected]
@@ -126,6 +127,9 @@ def test_texts_with_one_label_each_are_answered_by_one_path():
     one = decode(logits, TREE).nodes[:, None].tolist()
     found = fit_cut(logits, one, TREE)
     assert _micro_f1(one, decode_several(logits, TREE, found).nodes) == 1
+    nodes = decode(logits, TREE).nodes.tolist()
+    assert fit_cut(logits, nodes, TREE) == found  # a node for each text is a form of gold too
+    assert fit_cut(logits, np.array([[node, -1] for node in nodes]), TREE) == found
     # Texts without a label say nothing.
     assert fit_cut(logits, [*gold[:30], *[[]] * 30], TREE) == fit_cut(logits[:30], gold[:30], TREE)
     with pytest.raises(OptionError, match="no text has a label"):

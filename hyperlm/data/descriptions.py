@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
+from hyperlm.data.gold import path_finder
 from hyperlm.data.labels import label_name
 from hyperlm.data.table import file_table
 from hyperlm.errors import DataError, HyperlmWarning, TaxonomyError
@@ -30,16 +31,18 @@ def read_descriptions(path: str | Path, taxonomy: Taxonomy) -> dict[int, str]:
     """
     found: dict[int, str] = {}
     lines: dict[int, str] = {}
-    unknown: list[str] = []
+    unknown: list[tuple[str, str]] = []
     whole = {PATH_SEPARATOR.join(taxonomy.path(node)): node for node in range(len(taxonomy))}
+    find, names = path_finder(taxonomy), set(taxonomy.names)
     for place, label, description in _rows(Path(path)):
-        try:
-            # A whole path first: the path to a top node is a name that others may have.
-            node = whole[label] if label in whole else taxonomy.index(label)
-        except TaxonomyError as error:
-            if label in taxonomy.names:  # several have it
-                raise DataError(f"{place}: {error}") from error
-            unknown.append(f"{place}: {error}")
+        # A whole path first: the path to a top node is a name that others may have.
+        node = whole.get(label, find((label,)))
+        if node is None and label not in names:  # in a DAG a path by another parent
+            node = find(tuple(label.split(PATH_SEPARATOR)))
+        if node is None and label in names:  # several have it
+            raise DataError(f"{place}: {_why(taxonomy, label)}")
+        if node is None:
+            unknown.append((place, label))
             continue
         if node in lines:
             raise DataError(
@@ -49,16 +52,29 @@ def read_descriptions(path: str | Path, taxonomy: Taxonomy) -> dict[int, str]:
         if description:
             found[node] = description
     if not found:
-        why = f" {unknown[0]}" if unknown else f" Fill the column {_DESCRIPTION!r}."
-        raise DataError(f"{path}: no label of the taxonomy is described.{why}")
+        first = _unknown(taxonomy, *unknown[0]) if unknown else f"Fill the column {_DESCRIPTION!r}."
+        raise DataError(f"{path}: no label of the taxonomy is described. {first}")
     if unknown:
         warnings.warn(
             f"{path}: {len(unknown)} of {len(unknown) + len(lines)} labels are not in the taxonomy "
-            f"and were left out. The first: {unknown[0]}",
+            f"and were left out. The first: {_unknown(taxonomy, *unknown[0])}",
             HyperlmWarning,
             stacklevel=2,
         )
     return found
+
+
+def _unknown(taxonomy: Taxonomy, place: str, label: str) -> str:
+    return f"{place}: {_why(taxonomy, label)}"
+
+
+def _why(taxonomy: Taxonomy, label: str) -> str:
+    """What is wrong with a label that is no node; near names take a moment, so for one alone."""
+    try:
+        taxonomy.index(label)
+    except TaxonomyError as error:
+        return str(error)
+    raise AssertionError(f"{label!r} is a node")
 
 
 def _rows(path: Path) -> Iterator[tuple[str, str, str]]:

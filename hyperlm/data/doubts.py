@@ -81,10 +81,12 @@ def _odd_columns(paths: Sequence[LabelPath], columns: Columns) -> list[str]:
     if len(columns.labels) < 2:
         return []
     levels = [{path[at] for path in paths if len(path) > at} for at in range(len(columns.labels))]
-    numeric = [all(map(_is_number, names)) for names in levels]
+    numeric = [bool(names) and all(map(_is_number, names)) for names in levels]
     doubts = []
     for column, names, digits in zip(columns.labels, levels, numeric, strict=True):
-        if len(names) > 1 and {name.lower() for name in names} <= _PARTS:
+        if not names:
+            what = "is empty in every row"
+        elif len(names) > 1 and {name.lower() for name in names} <= _PARTS:
             what = "says which split a text is of"
         elif digits and not all(numeric):
             what = "holds numbers, where other label columns have names"

@@ -5,7 +5,7 @@ collected over all texts and reported together.
 """
 
 import difflib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection
 
 import numpy as np
 
@@ -89,9 +89,18 @@ def _unseen(
     )
 
 
-def _several(taxonomy: Taxonomy, unknown: Iterable[LabelPath]) -> str | None:
+def _several(taxonomy: Taxonomy, unknown: Collection[LabelPath]) -> str | None:
     """What to do where an unknown path falls apart into known ones."""
     find = path_finder(taxonomy)
+    tops = {path[0] for path in unknown}
+    if len(tops) == 1 and all(find(path[1:]) is not None for path in unknown if len(path) > 1):
+        (top,) = tops
+        if top not in taxonomy.names and any(len(path) > 1 for path in unknown):
+            return (
+                f"Below {top!r} they all are known. A single name at the top of a taxonomy is its "
+                f"root and no label: leave {top!r} out of the labels (a column of its own with "
+                "--label-columns), or put another name beside it in the taxonomy."
+            )
     for path in unknown:
         if len(path) > 1 and all(find((name,)) is not None for name in path):
             return (

@@ -101,14 +101,20 @@ def stratified_split(
 
 
 def _together(texts: LabelledTexts, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """:func:`stratified_split`, but equal texts stay on one side: that of the first of them."""
+    """:func:`stratified_split` of different texts: the rows of one stay on one side.
+
+    A text has the labels of all its rows, as where one has a row for each label.
+    """
     first: dict[str, int] = {}
     leader = [
         first.setdefault(text, row) if text.strip() else row for row, text in enumerate(texts.texts)
     ]
-    led = sorted(set(leader))
+    labels: dict[int, set[LabelPath]] = {}
+    for row, of_row in zip(leader, texts.paths, strict=True):
+        labels.setdefault(row, set()).update(of_row)
+    led = sorted(labels)
     own = [texts.texts[row] for row in led]
-    paths = [texts.paths[row] for row in led]
+    paths = [tuple(sorted(labels[row])) for row in led]
     _, part = stratified_split(_strata(paths), own, fraction, seed)
     kept = _all_kept(paths, own, set(part.tolist()))
     chosen = np.isin(leader, [led[at] for at in kept])

@@ -119,7 +119,8 @@ def distance_loss(
         similarity: ``(B,)`` from ``similarity_sum`` with power ``temperature``.
         temperature: factor on distances, as in the heads: larger is harder.
     """
-    tiny = torch.finfo(similarity.dtype).tiny
+    # Where all are ancestors there are no negatives; its gradient, a million times, is a number.
+    tiny = 1e6 * torch.finfo(similarity.dtype).tiny
     against = (similarity + tiny).log()[owner] + temperature * positive
     return torch.nn.functional.softplus(against).sum() / batch
 
