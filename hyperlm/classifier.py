@@ -29,6 +29,7 @@ from hyperlm.lm.base import BackboneModel
 from hyperlm.lm.batches import Collator, by_batches, tokenise
 from hyperlm.lm.loading import answers_in_words, load_decoder, load_model
 from hyperlm.lm.running import at_rest
+from hyperlm.lm.texts import check_texts
 from hyperlm.metrics import evaluate_predictions, tree_distances
 from hyperlm.prediction import Alternative, Prediction
 from hyperlm.run_texts import texts_of_run
@@ -64,7 +65,7 @@ class Classifier:
     several threads at once.
 
     Raises:
-        OptionError: ``model`` is something else.
+        OptionError: ``model`` is something else, or a batch holds no text.
     """
 
     warm_up = 64  # texts answered, at most a batch, before the clock of evaluate() starts
@@ -80,6 +81,8 @@ class Classifier:
                 f"{type(self).__name__} takes a {self._kind.__name__}, not {type(model).__name__}. "
                 "hyperlm.load(folder) reads either kind; for a decoder: classifier_text."
             )
+        if batch_size < 1:
+            raise OptionError(f"batch_size {batch_size}: at least one text a forward pass.")
         self.model = model.eval()
         self.run = run
         self.taxonomy = model.taxonomy
@@ -158,34 +161,38 @@ class Classifier:
     @torch.inference_mode()
     def logits(self, texts: Sequence[str]) -> Tensor:
         """Node scores ``(n, N)``, on the CPU, in the order of ``texts``."""
-        return self._run(texts)[0]
+        return self._run(texts, "logits")[0]
 
     @torch.inference_mode()
     def points(self, texts: Sequence[str]) -> Tensor:
         """Where the texts lie in the head's space, ``(n, d)`` (Lorentz: ``d + 1``)."""
-        return self._run(texts)[1]
+        return self._run(texts, "points")[1]
 
-    def _run(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
+    def _run(self, texts: Sequence[str], name: str) -> tuple[Tensor, Tensor]:
         model = self.model
+        check_texts(texts, name)
+        if getattr(model, "tokenizer", None) is None:
+            raise OptionError(
+                "This model has no tokenizer. Set model.tokenizer, as with "
+                "AutoTokenizer.from_pretrained(name of the backbone)."
+            )
         ids = tokenise(texts, model.tokenizer, model.config.max_length, keep=False)
         collate = Collator(self.taxonomy, model.tokenizer.pad_token_id)
         # Neighbours in length share a batch; the order of the answers is that of the texts.
         order = sorted(range(len(ids)), key=lambda row: len(ids[row]))
         logits = torch.empty(len(ids), len(self.taxonomy))
-        points: Tensor | None = None
+        origin = model.head.place(torch.zeros(1, model.head.dim, device=model.device))
+        points = torch.empty(len(ids), origin.shape[1])
 
         def answer(rows: Sequence[int]) -> None:
-            nonlocal points
             batch = collate([{"input_ids": ids[row]} for row in rows])
             out = model(**{name: value.to(model.device) for name, value in batch.items()})
-            if points is None:
-                points = torch.empty(len(ids), out.points.shape[1])
             logits[rows] = out.logits.float().cpu()
             points[rows] = out.points.float().cpu()
 
         with at_rest(model):
             by_batches(order, self.batch_size, answer)
-        return logits, torch.empty(0, model.head.dim) if points is None else points
+        return logits, points
 
     def predict(
         self, texts: Sequence[str], *, top_k: int = 3, threshold: float | None = None
@@ -204,21 +211,14 @@ class Classifier:
     ) -> Iterator[Prediction]:
         """Paths for any number of texts, in order, without holding them all."""
         if isinstance(texts, str):
-            raise OptionError("predict() takes a list of texts; for a single one give [text].")
+            check_texts(texts, "predict")
         if threshold is not None and not 0 <= threshold <= 1:
             raise OptionError(f"threshold {threshold:g}: a probability lies between 0 and 1.")
         if top_k < 1:
             raise OptionError(f"top_k {top_k}: ask for at least 1 path.")
         iterator, cut, total = iter(texts), 0, 0
         while window := list(islice(iterator, _WINDOW)):
-            for row, text in enumerate(window, start=total):
-                if not isinstance(text, str):
-                    raise OptionError(f"predict(): text {row} is {text!r}; every text is a string.")
-                if any("\ud800" <= sign <= "\udfff" for sign in text):
-                    raise OptionError(
-                        f"predict(): text {row}, {text[:40]!r}, has bytes that were not UTF-8. "
-                        "Convert it, as with 'iconv -f latin1 -t utf-8'."
-                    )
+            check_texts(window, "predict", first=total)
             cut += yield from self._predict_window(window, top_k, threshold)
             total += len(window)
         self._warn_cut(cut, total)

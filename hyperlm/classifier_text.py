@@ -22,6 +22,7 @@ from hyperlm.errors import ModelError, OptionError
 from hyperlm.lm.decoder import Answer, HierarchicalDecoder
 from hyperlm.lm.hdlm import SequenceCollator, Session
 from hyperlm.lm.running import at_rest
+from hyperlm.lm.texts import check_texts
 from hyperlm.prediction import Alternative, Prediction
 from hyperlm.text_metrics import corpus_bleu, distinct, perplexity, rouge_l
 
@@ -123,6 +124,7 @@ class TextClassifier(Classifier):
         return cut
 
     def _answers(self, texts: Sequence[str]) -> _Answers:
+        check_texts(texts, "evaluate")
         n, levels = len(texts), self.taxonomy.num_levels
         nodes = torch.empty(n, dtype=torch.long)
         paths = torch.full((n, levels), -1)

@@ -10,6 +10,8 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 __all__ = ["TrainingProgress"]
 
+_OF_ALL_STEPS = ("train_loss", "train_samples_per_second", "train_steps_per_second")
+
 
 class TrainingProgress(TrainerCallback):
     """Shows loss and val figures beside the bar; appends every log to ``train_log.jsonl``.
@@ -23,10 +25,12 @@ class TrainingProgress(TrainerCallback):
         self.log_path, self.show = log_path, show
         self.bar: tqdm | None = None
         self.figures: dict[str, str] = {}
+        self.resumed = False
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
+        self.resumed = state.global_step > 0
         if state.is_world_process_zero and self.show:
             self.bar = tqdm(
                 total=state.max_steps, initial=state.global_step, desc="training", unit="step"
@@ -55,6 +59,8 @@ class TrainingProgress(TrainerCallback):
     ) -> None:
         if not state.is_world_process_zero or not logs:
             return
+        if self.resumed:  # sums since then, divided by all steps of the run
+            logs = {key: value for key, value in logs.items() if key not in _OF_ALL_STEPS}
         if self.log_path is not None:
             record = {"step": state.global_step, **logs, "time": round(time.time(), 3)}
             with self.log_path.open("a", encoding="utf-8") as file:

@@ -1,6 +1,7 @@
 """Texts become batches: little padding, an order that can be repeated, targets of one shape."""
 
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,7 +20,7 @@ from hyperlm.lm.batches import (
     pooled_features,
     tokenise,
 )
-from hyperlm.lm.cache import cache_key, cached
+from hyperlm.lm.cache import cache_folder, cache_key, cached
 from hyperlm.lm.config import HierarchicalLMConfig
 from hyperlm.taxonomy import Taxonomy
 
@@ -114,6 +115,22 @@ def test_an_unwritable_cache_costs_nothing_but_time(tmp_path, monkeypatch):
     blocked.write_text("a file where the folder should be")
     monkeypatch.setenv("HYPERLM_CACHE", str(blocked))
     assert torch.equal(cached("kind", "key", lambda: {"x": torch.ones(2)})["x"], torch.ones(2))
+
+
+def test_a_user_without_a_home_can_name_the_cache(tmp_path, monkeypatch):
+    def homeless():
+        raise RuntimeError("Could not determine home directory.")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "home", homeless)
+        patch.setenv("HYPERLM_CACHE", str(tmp_path / "own"))
+        assert cache_folder() == tmp_path / "own"
+        patch.delenv("HYPERLM_CACHE")
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path))
+        assert cache_folder() == tmp_path / "hyperlm"
+    monkeypatch.delenv("HYPERLM_CACHE")
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    assert cache_folder() == Path.home() / ".cache" / "hyperlm"
 
 
 # --- collating -----------------------------------------------------------------------------------

@@ -140,6 +140,19 @@ def test_no_texts_no_answers(trained):
     assert trained.points([]).shape == (0, trained.model.head.dim)
 
 
+def test_points_have_the_same_width_for_no_text_as_for_one(tiny_backbone, bundle):
+    model = untrained(tiny_backbone, bundle, geometry="lorentz")
+    assert model.points([]).shape == (0, 9)
+    assert model.points(["a"]).shape == (1, 9)
+
+
+def test_a_model_without_a_tokenizer_says_what_it_lacks(tiny_backbone, bundle):
+    model = untrained(tiny_backbone, bundle)
+    del model.model.tokenizer
+    with pytest.raises(OptionError, match=r"no tokenizer\. Set model\.tokenizer"):
+        model.predict(["a"])
+
+
 def test_a_very_long_text_is_cut_to_what_the_model_reads(trained):
     assert trained.predict(["owl0 " * 5000])[0].path
 
@@ -153,6 +166,10 @@ def test_a_very_long_text_is_cut_to_what_the_model_reads(trained):
         (lambda m: m.predict(["a"], threshold=float("nan")), "^threshold nan"),
         (lambda m: m.predict(["a"], top_k=0), "top_k 0: ask for at least 1"),
         (lambda m: m.predict(["a", None]), "text 1 is None; every text is a string"),
+        (lambda m: m.logits("one text"), r"logits\(\) takes a list of texts"),
+        (lambda m: m.points(["a", 3]), r"points\(\): text 1 is 3"),
+        (lambda m: m.points(["caf\udce9"]), "has bytes that were not UTF-8"),
+        (lambda m: Classifier(m.model, batch_size=0), "batch_size 0: at least one"),
         (lambda m: m.calibrate("new.csv"), r"labelled texts, not str: .*data\.read_labelled\("),
         (lambda m: m.evaluate(["a"]), r"evaluate\(\) takes labelled texts, not list"),
     ],

@@ -274,6 +274,49 @@ def test_nothing_to_answer(llama):
     assert llama.answer([]).best == []
     with pytest.raises(OptionError, match="takes a list of texts"):
         llama.answer("a text")
+    with pytest.raises(OptionError, match="text 1 is None; every text is a string"):
+        llama.answer(["a", None])
+    with pytest.raises(OptionError, match=r"text 0, 'caf.*not UTF-8.*iconv"):
+        llama.answer([b"caf\xe9".decode("utf-8", "surrogateescape")])
+
+
+def never_ending(model):
+    """Scores of a model with those of the ending token taken away."""
+    scores, end = model.level_logits, model.tokenizer.eos_token_id
+
+    def without(level, states, tokens=None):
+        found = scores(level, states, tokens).clone()
+        ids = torch.arange(found.shape[-1]) if tokens is None else tokens
+        return found.masked_fill(ids == end, -1e9)
+
+    return without
+
+
+def test_settings_that_change_are_followed(folders):
+    free = made(folders["llama"], taxonomy=None, text_levels=1, layers="4", max_text_tokens=9)
+    free.level_logits = never_ending(free)
+    lengths = []
+    for longest in (9, 3, 5):
+        free.config.max_text_tokens = longest
+        lengths.append(len(free.answer(["x y"]).best[0][0].tokens[0]))
+    assert lengths == [9, 3, 5]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
+def test_whether_empty_places_count_is_seen_in_every_precision(dtype):
+    size = {"vocab_size": 60, "initializer_range": 0.25}
+    for seed in range(6):
+        torch.manual_seed(seed)
+        by_distance = transformers.MptConfig(
+            **size, d_model=64, n_layers=4, n_heads=4, expansion_ratio=4, max_seq_len=96
+        )
+        turned = transformers.LlamaConfig(
+            **size, hidden_size=64, num_hidden_layers=4, num_attention_heads=4,
+            intermediate_size=96,
+        )  # fmt: skip
+        for config, counts in ((by_distance, True), (turned, False)):
+            stack = LayerStack(transformers.AutoModel.from_config(config, dtype=dtype).eval())
+            assert stack.new_cache().windowed is counts
 
 
 def test_wrong_widths_and_scorings_are_refused(llama):

@@ -51,6 +51,12 @@ def test_a_killed_run_resumes_exactly(
     assert metrics == json.loads((killed / "metrics.json").read_text())
     assert_same_weights(whole, killed)
     assert log(whole) == log(killed)
+    ends = [
+        json.loads((folder / "train_log.jsonl").read_text().splitlines()[-1])
+        for folder in (whole, killed)
+    ]
+    # Of the steps since, over all steps, it would be no mean of anything.
+    assert ["train_loss" in end for end in ends] == [True, False]
     assert {path.name for path in killed.iterdir()} == FILES
 
 

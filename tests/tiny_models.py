@@ -55,6 +55,14 @@ def _config(architecture: str) -> Any:
             vocab_size=common["vocab_size"], hidden_size=32, num_hidden_layers=LAYERS,
             state_size=4, time_step_rank=2, initializer_range=0.1, **_IDS,
         ),
+        # Encoders whose blocks hand on something else than a state for each token.
+        "albert": lambda: transformers.AlbertConfig(**common, embedding_size=32),
+        "longformer": lambda: transformers.LongformerConfig(**common, attention_window=8),
+        "squeezebert": lambda: transformers.SqueezeBertConfig(**common, embedding_size=32),
+        "xlnet": lambda: transformers.XLNetConfig(
+            vocab_size=common["vocab_size"], d_model=32, n_layer=LAYERS, n_head=2, d_inner=48,
+            **_IDS,
+        ),
     }  # fmt: skip
     return make[architecture]()
 

@@ -127,7 +127,6 @@ def set_reply_tokens(decoder: "HierarchicalDecoder | None", tokens: int) -> None
             "--reply-tokens: this model says labels alone, which have their own length."
         )
     decoder.config.max_text_tokens = tokens
-    decoder.__dict__.pop("_format", None)  # which has it from there
 
 
 def replies_missing(model: "Classifier", texts: "LabelledTexts") -> bool:

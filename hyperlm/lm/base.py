@@ -22,6 +22,9 @@ _ADDED = (
     "token_type_ids", "position_ids", "num_items_in_batch", "return_dict", "output_attentions",
     "output_hidden_states", "use_cache",
 )  # fmt: skip
+_OF_PUSH = (
+    "repo_id", "commit_message", "commit_description", "private", "revision", "create_pr", "tags",
+)  # fmt: skip
 _OF_HUB = ("cache_dir", "force_download", "local_files_only", "token", "revision", "subfolder")
 
 
@@ -107,8 +110,11 @@ class BackboneModel(PreTrainedModel):
         self._mark_parameters()
         return self
 
-    def save_pretrained(self, save_directory: str | Path, **kwargs: Any) -> None:  # type: ignore[override]
-        kwargs.setdefault("safe_serialization", True)
+    def save_pretrained(  # type: ignore[override]
+        self, save_directory: str | Path, *, push_to_hub: bool = False, **kwargs: Any
+    ) -> None:
+        """As everywhere in the ecosystem; the tokenizer is written, and pushed, with the model."""
+        of_push = {name: kwargs.pop(name) for name in _OF_PUSH if push_to_hub and name in kwargs}
         tokenizer = getattr(self, "tokenizer", None)
         self.config.tokens = None if tokenizer is None else len(tokenizer)
         rows = getattr(self.get_input_embeddings(), "num_embeddings", None)
@@ -116,8 +122,14 @@ class BackboneModel(PreTrainedModel):
         if rows is not None and hasattr(text, "vocab_size"):
             text.vocab_size = rows  # new tokens may have been added
         super().save_pretrained(save_directory, **kwargs)
-        if tokenizer is not None:
+        main = kwargs.get("is_main_process", True)
+        if tokenizer is not None and main:
             tokenizer.save_pretrained(save_directory)
+        if push_to_hub and main:
+            # The library would push at once, without the tokenizer; this saves once more.
+            repo = of_push.pop("repo_id", Path(save_directory).name)
+            both = {name: kwargs[name] for name in ("token", "max_shard_size") if name in kwargs}
+            self.push_to_hub(repo, **of_push, **both)
 
 
 def refuse_unknown(arguments: dict[str, Any]) -> None:

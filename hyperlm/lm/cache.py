@@ -53,5 +53,8 @@ def cached(
 
 def cache_folder() -> Path:
     """``HYPERLM_CACHE``, or the usual place for caches; it may not exist yet."""
-    default = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "hyperlm"
-    return Path(os.environ.get("HYPERLM_CACHE", default))
+    if own := os.environ.get("HYPERLM_CACHE"):
+        return Path(own)
+    usual = os.environ.get("XDG_CACHE_HOME")
+    # A user in a container may have no home, which is an error only where it is asked for.
+    return (Path(usual) if usual else Path.home() / ".cache") / "hyperlm"

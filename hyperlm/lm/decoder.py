@@ -38,6 +38,7 @@ from hyperlm.lm.hdlm.stack import LayerStack
 from hyperlm.lm.hdlm.staged import Session
 from hyperlm.lm.hdlm.weights import check_weights, loss_weights
 from hyperlm.lm.running import at_rest
+from hyperlm.lm.texts import check_texts
 from hyperlm.taxonomy import Taxonomy
 
 __all__ = ["Answer", "Answers", "HierarchicalDecoder", "HierarchicalDecoderOutput"]
@@ -192,7 +193,7 @@ class HierarchicalDecoder(BackboneModel):
         for head in self.head:
             assert isinstance(head, LevelHead)
             head.resize(rows)
-        self.__dict__.pop("_format", None)  # of the tokenizer as it was
+        self.__dict__.pop("_made_of", None)  # the tokenizer may have changed too
         return embedding
 
     def _init_weights(self, module: nn.Module) -> None:
@@ -209,12 +210,19 @@ class HierarchicalDecoder(BackboneModel):
     @property
     def format(self) -> SequenceFormat:
         """How texts and answers are written as tokens; needs ``tokenizer``."""
-        if "_format" not in self.__dict__:
-            self.__dict__["_format"] = _format(
-                self.config, self.tokenizer, self.taxonomy, self.backbone
+        tokenizer, config = getattr(self, "tokenizer", None), self.config
+        if tokenizer is None:
+            raise OptionError(
+                "This model has no tokenizer. Set model.tokenizer, as with "
+                "AutoTokenizer.from_pretrained(name of the backbone)."
             )
-        form: SequenceFormat = self.__dict__["_format"]
-        return form
+        # Made again where what it is made of has changed.
+        made_of = (id(tokenizer), config.max_length, config.max_text_tokens, config.cue)
+        if self.__dict__.get("_made_of") != made_of:
+            form = _format(config, tokenizer, self.taxonomy, self.backbone)
+            self.__dict__.update(_form=form, _made_of=made_of)
+        found: SequenceFormat = self.__dict__["_form"]
+        return found
 
     def level_logits(self, level: int, states: Tensor, tokens: Tensor | None = None) -> Tensor:
         """Scores of the next token by the head of a level (from 1).
@@ -311,8 +319,7 @@ class HierarchicalDecoder(BackboneModel):
                 speaking early saves.
             watch: called with the level and its hypotheses whenever something has been said.
         """
-        if isinstance(texts, str):
-            raise OptionError("answer() takes a list of texts; for a single one give [text].")
+        check_texts(texts, "answer")
         if not texts:
             return Answers([], [], Cost(self.stack.depth))
         asked = self.layers if layers is None else self._checked(layers)

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from hyperlm.errors import OptionError
+from hyperlm.errors import ModelError, OptionError
 from hyperlm.heads import HierarchicalHead, HyperbolicHead, LinearHead
 from hyperlm.lm.backbone import num_layers
 from hyperlm.lm.hdlm.stack import _find_layers
@@ -153,6 +153,8 @@ def joined_states(
 
     def read(level: int, output: Any) -> Any:
         states = output[0] if isinstance(output, tuple) else output
+        if not isinstance(states, Tensor) or states.shape[:2] != attention_mask.shape:
+            raise _no_states(backbone)
         here = pool(states, attention_mask, pooling)
         pooled.append(here)
         if level + 1 == len(layers):
@@ -180,9 +182,18 @@ def joined_states(
             return_dict=True,
             **({"use_cache": False} if pooling == "last" else {}),
         )
+    if len(pooled) < sum(layer < depth for layer in layers):
+        raise _no_states(backbone)
     if layers[-1] == depth:
         pooled.append(pool(outputs.last_hidden_state, attention_mask, pooling))
     return torch.stack(pooled, dim=1)
+
+
+def _no_states(backbone: PreTrainedModel) -> ModelError:
+    return ModelError(
+        f"{type(backbone).__name__}: its blocks do not hand on one state for each token of a text, "
+        "so that its levels cannot be joined. Use --answer points."
+    )
 
 
 def _project(head: HierarchicalHead, level: int, pooled: Tensor) -> Tensor:
