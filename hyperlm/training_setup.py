@@ -88,10 +88,13 @@ def resolve_precision(precision: str, device: torch.device) -> torch.dtype:
     if device.type == "cuda":
         return torch.bfloat16 if torch.cuda.is_bf16_supported(False) else torch.float32
     if device.type == "cpu":
-        # Without these instructions bf16 is emulated and slower than float32.
-        has = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-        return torch.bfloat16 if has else torch.float32
+        return torch.bfloat16 if _multiplies_bf16() else torch.float32
     return torch.float32
+
+
+def _multiplies_bf16() -> bool:
+    """Whether the processor has instructions for it; without them it takes ten times float32's."""
+    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
 
 
 def _check_report_to(name: str) -> None:
@@ -110,6 +113,13 @@ def training_arguments(
     _check_report_to(options.report_to)
     probe = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     precision = resolve_precision(options.precision, probe)
+    if options.precision == "bf16" and probe.type == "cpu" and not _multiplies_bf16():
+        warnings.warn(
+            "this processor has no instructions for bf16, and training in it takes some ten times "
+            "as long as in float32. Leave --precision at auto, or give fp32.",
+            HyperlmWarning,
+            stacklevel=2,
+        )
     strategy = "epoch" if has_val else "no"
     launched = int(os.environ.get("WORLD_SIZE", "1")) > 1  # by torchrun or accelerate launch
     arguments = TrainingArguments(

@@ -1,5 +1,6 @@
 """What a GPU asks of training, tested where there is none."""
 
+import warnings
 from types import SimpleNamespace
 
 import pytest
@@ -56,3 +57,16 @@ def test_a_process_embeds_on_the_gpu_it_trains_on(monkeypatch, rank, seen, wante
     monkeypatch.setattr(torch.cuda, "device_count", lambda: seen)
     monkeypatch.setenv("LOCAL_RANK", rank)
     assert str(first_device()) == wanted
+
+
+@pytest.mark.parametrize("instructions", [True, False])
+def test_slow_arithmetic_is_told_before_it_is_waited_for(tmp_path, monkeypatch, instructions):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: instructions)
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        for precision in ("auto", "fp32", "bf16"):
+            training_arguments(TrainingOptions(precision=precision), tmp_path, has_val=True)
+    slow = [str(one.message) for one in told if "no instructions for bf16" in str(one.message)]
+    assert len(slow) == (0 if instructions else 1)
