@@ -100,6 +100,22 @@ def test_what_was_searched_is_marked_as_it_is_written(page, query, text, marks):
     assert text_of(page, "#card blockquote") == TEXTS[text]
 
 
+def test_what_enter_would_take_is_marked_whatever_stands_between(page):
+    """Lines that tell of labels and texts are no options."""
+    for query in ("river", "castle", "old"):
+        search(page, query)
+        for key in ("", "ArrowDown", "ArrowDown", "ArrowUp", "ArrowUp", "ArrowUp"):
+            if key:
+                page.key(key)
+            marked = page.evaluate(
+                "[...document.querySelectorAll('#found [aria-selected=true]')].map((e) => e.id)"
+            )
+            wanted = page.evaluate("`found-${hyperlm.app.search.active}`")
+            assert marked == [wanted]
+            at = "document.getElementById('search').getAttribute('aria-activedescendant')"
+            assert page.evaluate(at) == wanted
+
+
 def test_queries_of_nothing_find_nothing(page):
     for query in ("", "  ", "\u0301", "\u0301 \u0301", "\u200b\u200b"):
         assert search(page, query) == {"node": [], "text": []}

@@ -143,12 +143,13 @@ class Search {
   }
 
   mark() {
-    [...this.list.children].forEach((option, k) => {
-      if (option.id) option.setAttribute("aria-selected", String(k === this.active));
-    });
+    const active = `found-${this.active}`;
+    for (const option of this.list.querySelectorAll("[role=option]")) {
+      option.setAttribute("aria-selected", String(option.id === active));
+    }
     if (this.active >= 0) {
-      this.input.setAttribute("aria-activedescendant", `found-${this.active}`);
-      document.getElementById(`found-${this.active}`).scrollIntoView({ block: "nearest" });
+      this.input.setAttribute("aria-activedescendant", active);
+      document.getElementById(active).scrollIntoView({ block: "nearest" });
     } else {
       this.input.removeAttribute("aria-activedescendant");
     }
