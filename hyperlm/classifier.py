@@ -29,7 +29,7 @@ from hyperlm.lm.base import BackboneModel
 from hyperlm.lm.batches import Collator, by_batches, tokenise
 from hyperlm.lm.loading import answers_in_words, load_decoder, load_model
 from hyperlm.lm.running import at_rest
-from hyperlm.lm.texts import check_texts
+from hyperlm.lm.texts import check_texts, tokenizer_of
 from hyperlm.metrics import evaluate_predictions, tree_distances
 from hyperlm.prediction import Alternative, Prediction
 from hyperlm.run_texts import texts_of_run
@@ -171,13 +171,9 @@ class Classifier:
     def _run(self, texts: Sequence[str], name: str) -> tuple[Tensor, Tensor]:
         model = self.model
         check_texts(texts, name)
-        if getattr(model, "tokenizer", None) is None:
-            raise OptionError(
-                "This model has no tokenizer. Set model.tokenizer, as with "
-                "AutoTokenizer.from_pretrained(name of the backbone)."
-            )
-        ids = tokenise(texts, model.tokenizer, model.config.max_length, keep=False)
-        collate = Collator(self.taxonomy, model.tokenizer.pad_token_id)
+        tokenizer = tokenizer_of(model)
+        ids = tokenise(texts, tokenizer, model.config.max_length, keep=False)
+        collate = Collator(self.taxonomy, tokenizer.pad_token_id)
         # Neighbours in length share a batch; the order of the answers is that of the texts.
         order = sorted(range(len(ids)), key=lambda row: len(ids[row]))
         logits = torch.empty(len(ids), len(self.taxonomy))

@@ -38,7 +38,7 @@ from hyperlm.lm.hdlm.stack import LayerStack
 from hyperlm.lm.hdlm.staged import Session
 from hyperlm.lm.hdlm.weights import check_weights, loss_weights
 from hyperlm.lm.running import at_rest
-from hyperlm.lm.texts import check_texts
+from hyperlm.lm.texts import check_texts, tokenizer_of
 from hyperlm.taxonomy import Taxonomy
 
 __all__ = ["Answer", "Answers", "HierarchicalDecoder", "HierarchicalDecoderOutput"]
@@ -210,12 +210,7 @@ class HierarchicalDecoder(BackboneModel):
     @property
     def format(self) -> SequenceFormat:
         """How texts and answers are written as tokens; needs ``tokenizer``."""
-        tokenizer, config = getattr(self, "tokenizer", None), self.config
-        if tokenizer is None:
-            raise OptionError(
-                "This model has no tokenizer. Set model.tokenizer, as with "
-                "AutoTokenizer.from_pretrained(name of the backbone)."
-            )
+        tokenizer, config = tokenizer_of(self), self.config
         # Made again where what it is made of has changed.
         made_of = (id(tokenizer), config.max_length, config.max_text_tokens, config.cue)
         if self.__dict__.get("_made_of") != made_of:

@@ -4,10 +4,13 @@ Tokenizers tell of other things in words of their own, and not of which text the
 """
 
 from collections.abc import Sequence
+from typing import Any
+
+from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
 from hyperlm.errors import OptionError
 
-__all__ = ["check_texts"]
+__all__ = ["check_texts", "tokenizer_of"]
 
 
 def check_texts(texts: Sequence[str], name: str, *, first: int = 0) -> None:
@@ -32,3 +35,18 @@ def check_texts(texts: Sequence[str], name: str, *, first: int = 0) -> None:
                 f"{name}(): text {row}, {text[:40]!r}, has bytes that were not UTF-8. Convert it, "
                 "as with 'iconv -f latin1 -t utf-8'."
             ) from None
+
+
+def tokenizer_of(model: Any) -> PreTrainedTokenizerBase:
+    """The tokenizer that belongs to a model.
+
+    Raises:
+        OptionError: there is none, as where a model was made from a configuration.
+    """
+    tokenizer: PreTrainedTokenizerBase | None = getattr(model, "tokenizer", None)
+    if tokenizer is None:
+        raise OptionError(
+            "This model has no tokenizer. Set model.tokenizer, as with "
+            "AutoTokenizer.from_pretrained(name of the backbone)."
+        )
+    return tokenizer
