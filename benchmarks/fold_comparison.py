@@ -1,7 +1,8 @@
 """Two ways of training, compared on many held-out texts: more than one small test split can say.
 
     python benchmarks/fold_comparison.py --data dbpedia --folds 2 \\
-        --first "" --second "--head linear --loss leaf --layers 6 --learning-rate 2e-4"
+        --first "" \\
+        --second "--head linear --init random --loss leaf --layers 6 --learning-rate 2e-4"
 
 Figures from before training read 256 tokens need ``--max-length 128`` in both.
 

@@ -52,6 +52,26 @@ def test_the_readme(runs, tmp_path):
     assert hyperlm.Taxonomy.read(tmp_path / "labels.json") == found["taxonomy"]
 
 
+def test_the_tutorial_keeps_test_texts(runs, tmp_path):
+    options = hyperlm.TrainingOptions(data="my_table.csv", freeze=True, epochs=0)
+    hyperlm.train(options, "runs/mine")
+    test = runs("docs/tutorial.md")["test"]
+    with (tmp_path / "mine" / "test.csv").open(newline="", encoding="utf-8") as file:
+        rows = [list(filter(None, row)) for row in csv.reader(file)]
+    assert rows[0] == ["text", "l1", "l2", "l3"]
+    assert rows[1:] == [
+        [text, *paths[0]] for text, paths in zip(test.texts, test.paths, strict=True)
+    ]
+
+
+def test_every_decision_is_in_the_index():
+    folder = ROOT / "docs" / "decisions"
+    index = (folder / "README.md").read_text(encoding="utf-8")
+    for file in sorted(folder.glob("0*.md")):
+        number, title = file.read_text(encoding="utf-8").splitlines()[0][2:].split(": ", 1)
+        assert f"| [{number}]({file.name}) | {title} |" in index
+
+
 def test_the_table_of_descriptions(runs, tmp_path):
     tree = runs("docs/data.md")["tree"]
     with (tmp_path / "labels.csv").open(newline="", encoding="utf-8") as file:

@@ -2,6 +2,7 @@
 
 import json
 import lzma
+import shlex
 from dataclasses import replace
 
 import numpy as np
@@ -232,6 +233,14 @@ def test_the_command_goes_on_where_it_stopped_and_reports(
     assert "| accuracy at level 3 | " in text
     assert pictures(document) == {"compare-geometries"}
     assert not list(document.parent.glob(".*"))
+    # Without --json it names the command that makes a document of it.
+    words = ["experiment", *arguments, "--data", demo_like, "--backbone", tiny_backbone]
+    words += ["-o", tmp_path / "results.jsonl", "--max-length", "32", "--jobs", "1"]
+    done = CliRunner().invoke(app, list(map(str, words)))
+    assert "0 new runs, 20 in the file." in done.stderr, done.output
+    name, *command = shlex.split(done.stderr.splitlines()[-1])
+    assert (name, CliRunner().invoke(app, command).exit_code) == ("hyperlm", 0)
+    assert (tmp_path / "results.md").read_text(encoding="utf-8").startswith(text[:200])
 
 
 def test_the_report_tells_of_starts(tmp_path):

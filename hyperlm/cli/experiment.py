@@ -1,6 +1,7 @@
 """``hyperlm experiment``: one named question in, measured runs in a results file out."""
 
 import inspect
+import shlex
 from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -163,8 +164,16 @@ def experiment(
     elif name == "report":
         typer.echo(f"{document}")
     else:
-        say(f"{len(made)} new runs, {len(results)} in the file.")
+        say(f"{len(made)} new runs, {len(results)} in the file. Tables, verdicts and figures:")
+        say(shlex.join(_reporting(output)))
         typer.echo(f"{output}")
+
+
+def _reporting(output: Path) -> list[str]:
+    return [
+        *("hyperlm", "experiment", "report", "--output", str(output)),
+        *("--document", str(output.with_suffix(".md"))),
+    ]
 
 
 def _run(
